@@ -1,0 +1,1 @@
+"""The product: everything that serves. It never imports `train`."""

@@ -1,0 +1,220 @@
+"""The HTTP routes beside the page: POST /answer, GET /health, and /docs that describes them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from html import escape
+from typing import Annotated, Any, Literal
+
+from anyio import to_thread
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from space.chat import Assistant, Reply
+from space.errors import BadRequest, SpaceError, TextTooLong
+from space.prompt import Message
+
+MAX_BODY = 1_000_000
+"""Bytes of a request body; more is refused before it is parsed."""
+
+
+class Turn(BaseModel):
+    """One earlier message of the conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class Question(BaseModel):
+    """What to answer. Every value but `text` may be left out; sampling values default to the model's own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    text: Annotated[str, Field(description="The question.", examples=["What are the symptoms of diabetes?"])]
+    history: Annotated[list[Turn], Field(description="The conversation so far, oldest first.")] = []
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+
+
+class Usage(BaseModel):
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Answer(BaseModel):
+    """An answer and where it comes from."""
+
+    answer: str
+    model: str
+    revision: str
+    notice: Annotated[str, Field(description="What to know about this answer, e.g. that it was cut; may be empty.")]
+    finish_reason: Literal["stop", "length", "timeout", "cancelled"]
+    usage: Usage
+
+
+class Problem(BaseModel):
+    """What went wrong, as one sentence."""
+
+    error: str
+
+
+class Health(BaseModel):
+    """Whether questions can be answered now."""
+
+    state: Literal["loading", "ready", "failed"]
+    model: str
+    revision: str
+    reason: Annotated[str, Field(description="Why the state is not `ready`; empty where it is.")]
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    413: {"model": Problem, "description": "The text is too long."},
+    422: {"model": Problem, "description": "A value is missing or wrong."},
+    503: {"model": Problem, "description": "Busy, loading or failed; Retry-After says when to try again."},
+}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": Question.model_json_schema(ref_template="#/components/schemas/{model}")}
+        },
+    }
+}
+
+
+def add_routes(app: FastAPI, assistant: Assistant) -> None:
+    """Put the routes before Gradio's own in `app`, which has a route that takes any path."""
+    api = FastAPI(
+        title="Medical question answering",
+        description="Educational only; not a substitute for professional medical advice.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+    )
+
+    @api.post("/answer", response_model=Answer, responses=_PROBLEMS, openapi_extra=_BODY)
+    async def answer(request: Request) -> Any:
+        """Answer one question, whole. A closed connection ends the generation."""
+        try:
+            question = _parse(await _body(request))
+            reply = await _reply(assistant, question, request)
+        except SpaceError as error:
+            headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+            return JSONResponse({"error": str(error)}, error.status, headers)
+        provenance = assistant.engine.provenance
+        return Answer(
+            answer=reply.text,
+            model=provenance.model,
+            revision=provenance.revision,
+            notice=reply.notice,
+            finish_reason=reply.finish_reason or "cancelled",
+            usage=Usage(
+                prompt_tokens=reply.prompt_tokens,
+                completion_tokens=reply.completion_tokens,
+                total_tokens=reply.prompt_tokens + reply.completion_tokens,
+            ),
+        )
+
+    @api.get("/health", response_model=Health, responses={503: {"model": Health}})
+    async def health() -> JSONResponse:
+        """200 when questions can be answered, 503 while the model loads or when it could not be loaded."""
+        body = {
+            "state": assistant.state,
+            "model": assistant.settings.model_id,
+            "revision": assistant.settings.model_revision,
+        }
+        try:
+            provenance = assistant.engine.provenance
+        except SpaceError as error:
+            headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+            return JSONResponse(body | {"reason": str(error)}, 503, headers)
+        return JSONResponse(body | {"model": provenance.model, "revision": provenance.revision, "reason": ""})
+
+    @api.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(_docs(api.openapi()))
+
+    app.router.routes[:0] = api.router.routes
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise TextTooLong(f"The request has more than {MAX_BODY:,} bytes; please shorten the text or the history.")
+    return bytes(body)
+
+
+def _parse(body: bytes) -> Question:
+    try:
+        return Question.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        raise BadRequest(f"In the request, {where}: {first['msg']}; see /docs for what is expected.") from error
+
+
+async def _reply(assistant: Assistant, question: Question, request: Request) -> Reply:
+    """The finished reply. Runs in a thread; watches the connection meanwhile and cancels when it closes."""
+    cancel = threading.Event()
+    values = question.model_dump(exclude={"text", "history"})
+    history = [Message(role=turn.role, content=turn.content) for turn in question.history]
+
+    def run() -> Reply:
+        last = Reply()
+        for reply in assistant.reply(history, question.text, values, cancel):
+            last = reply
+        return last
+
+    task = asyncio.ensure_future(to_thread.run_sync(run))
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=0.1)
+            if await request.is_disconnected():
+                cancel.set()
+        return task.result()
+    finally:
+        cancel.set()
+
+
+def _docs(schema: dict[str, Any]) -> str:
+    """The OpenAPI description as one page without scripts; nothing is fetched from elsewhere."""
+    parts = []
+    for path, methods in schema["paths"].items():
+        for method, route in methods.items():
+            responses = "".join(
+                f"<tr><td>{status}</td><td>{escape(response['description'])}</td></tr>"
+                for status, response in route["responses"].items()
+            )
+            parts.append(
+                f"<h2><code>{method.upper()} {path}</code></h2><p>{escape(route.get('description', ''))}</p>"
+                f"<table><tr><th>status</th><th>meaning</th></tr>{responses}</table>"
+            )
+    schemas = "".join(
+        f"<h3 id={name!r}>{name}</h3><p>{escape(body.get('description', ''))}</p>"
+        f"<pre>{escape(json.dumps(body.get('properties', {}), indent=2))}</pre>"
+        for name, body in {"Question": Question.model_json_schema(), **schema["components"]["schemas"]}.items()
+    )
+    example = escape("""curl -s http://127.0.0.1:7860/answer -H 'Content-Type: application/json' \\
+     -d '{"text": "What are the symptoms of diabetes?"}'""")
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{escape(schema['info']['title'])}: HTTP API</title>"
+        "<style>body{font:16px/1.5 system-ui;max-width:46rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
+        "pre{overflow:auto;padding:1rem;background:#8881;border-radius:8px}td,th{text-align:left;padding:.2rem 1rem .2rem 0}"
+        "</style>"
+        f"<h1>HTTP API</h1><p>{escape(schema['info']['description'])} "
+        "The machine-readable description is <a href='openapi.json'>openapi.json</a>.</p>"
+        f"<pre>{example}</pre>{''.join(parts)}<h2>Schemas</h2>{schemas}</html>"
+    )

@@ -1,0 +1,377 @@
+"""The page. The only module that builds Gradio components."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from space.chat import Assistant
+from space.engine import Sampling
+from space.engine.provenance import Provenance
+from space.errors import SpaceError
+from space.export import DISCLAIMER, as_json, as_markdown
+from space.prompt import Message
+
+TITLE = "Medical question answering"
+REAL_MODEL = "MODEL_ID=google/gemma-3-1b-it python app.py"
+EXAMPLES = [
+    "What are the symptoms of diabetes?",
+    "How can high blood pressure be prevented?",
+    "What is the first aid for a nosebleed?",
+    "Which foods contain vitamin D?",
+]
+# What a model writes may hold pictures, frames or forms of other hosts; showing them would tell those hosts who reads.
+_NO_FETCHING = (
+    '<meta http-equiv="Content-Security-Policy" content="'
+    "img-src 'self' data: blob:; media-src 'self' blob:; frame-src 'none'; object-src 'none'; form-action 'self'; base-uri 'self'"
+    '">'
+)
+_FRAME = 0.04
+"""Seconds between two updates of the page: faster than the eye, and a fast model does not wait for the browser."""
+_PLACEHOLDER = "Ask a health question…"
+_HERE = Path(__file__).parent
+
+_WARNING_SIGN = (
+    '<svg viewBox="0 0 20 20" aria-hidden="true" fill="currentColor">'
+    '<path d="M10 1 19.5 18H.5Zm-1 6v5h2V7Zm0 6.5v2h2v-2Z" fill-rule="evenodd"/></svg>'
+)
+_BANNER = f'<div id="banner" role="note" aria-label="Disclaimer">{_WARNING_SIGN}<p>{DISCLAIMER}</p></div>'
+
+_ABOUT = """
+**For:** understanding a health topic in plain language, preparing questions for an appointment, learning.
+
+**Not for:** emergencies, a diagnosis, choosing or dosing a medicine, deciding whether to see a doctor, or anything that is
+about you in particular. Nobody with medical training reads what you type or what it answers.
+
+**Limits:** a language model writes what sounds likely. It can be wrong, outdated or incomplete and sound just as sure. Check what
+matters with a doctor or pharmacist, or at [MedlinePlus](https://medlineplus.gov), the [NHS](https://www.nhs.uk/conditions/)
+or the [WHO](https://www.who.int/health-topics).
+
+**Privacy:** what you type goes to the machine that runs this page and to nobody else. It is not logged and not stored there.
+"""
+
+
+def build(assistant: Assistant) -> gr.Blocks:
+    """The page for this assistant; to be launched with `launch_options`."""
+
+    # The names are those of Sampling's fields: /chat and MCP show them as parameters.
+    def respond(
+        message: str,
+        history: list[dict[str, Any]],
+        max_new_tokens: int | None,
+        temperature: float | None,
+        top_p: float | None,
+        top_k: int | None,
+        repetition_penalty: float | None,
+        seed: int | None,
+    ) -> Iterator[Any]:
+        shown, text = 0.0, ""
+        values = (max_new_tokens, temperature, top_p, top_k, repetition_penalty, seed)
+        try:
+            for reply in assistant.reply(_messages(history, notices=False), message, _sampling(values)):
+                if not reply.finish_reason and time.monotonic() - shown < _FRAME:
+                    continue
+                shown, text = time.monotonic(), reply.text
+                yield _answer(text, reply.notice)
+        except SpaceError as error:
+            # Not gr.Error: it would hide the conversation and leave the question box disabled.
+            yield _answer(text, str(error))
+
+    def ask(question: str) -> Iterator[str]:
+        """Answer a health question in plain language, with a small medical language model. Educational only: not a
+        substitute for professional medical advice, and it may be wrong or outdated. It does not diagnose, prescribe or
+        give doses; in an emergency call the local emergency number.
+
+        Args:
+            question: The whole question, in one message, e.g. "What are the symptoms of diabetes?"
+        """
+        for messages in respond(question, [], *(None for _ in fields(Sampling))):
+            yield messages if isinstance(messages, str) else "\n\n".join(m["content"] or _title(m) for m in messages)
+
+    with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as page:
+        side = gr.Sidebar(position="right", open=False, width=340, elem_id="side", label="Settings and more")
+        with side:
+            gr.Markdown("## Settings")
+            sliders = [_slider(option) for option in fields(Sampling)]
+        gr.HTML(_BANNER, elem_id="banner-row", padding=False)
+        with gr.Column(elem_id="main"):
+            header = gr.HTML(_header(assistant), elem_id="header")
+            with gr.Accordion("What this is for, what it is not for, and its limits", open=False, elem_id="about"):
+                gr.Markdown(_ABOUT)
+            chat = gr.ChatInterface(
+                respond,
+                chatbot=gr.Chatbot(
+                    label="Conversation",
+                    show_label=False,
+                    height="100%",
+                    min_height=160,
+                    scale=1,
+                    layout="bubble",
+                    buttons=["copy"],
+                    placeholder="### Ask about a health topic\nOr start with one of these:",
+                    sanitize_html=True,
+                    allow_tags=False,
+                    latex_delimiters=[],
+                    elem_id="conversation",
+                    feedback_options=None,
+                ),
+                textbox=gr.Textbox(
+                    placeholder=_PLACEHOLDER,
+                    label="Your question",
+                    elem_id="question",
+                    show_label=False,
+                    submit_btn="Ask",
+                    stop_btn="Stop",
+                    autofocus=True,
+                    max_lines=6,
+                    html_attributes=gr.InputHTMLAttributes(autocomplete="off", enterkeyhint="send"),
+                ),
+                additional_inputs=sliders,
+                examples=[[example] for example in EXAMPLES],
+                run_examples_on_click=False,
+                cache_examples=False,
+                editable=True,
+                concurrency_limit=None,
+                api_name="chat",
+                # Gradio's MCP server cannot call an endpoint with state; `ask` takes its place there.
+                api_visibility="undocumented" if assistant.settings.mcp else "public",
+                show_progress="minimal",
+                flagging_mode="never",
+                fill_height=True,
+            )
+        with side:
+            with gr.Accordion("Conversations in this browser", open=False):
+                _conversations(page, chat)
+            with gr.Accordion("Export this conversation", open=False):
+                _export(chat, sliders, assistant)
+            with gr.Accordion("About this model", open=False):
+                about = gr.Markdown(_provenance(assistant))
+        # The model loads beside the server: the page asks until it is there, and then takes over the model's defaults.
+        clock = gr.Timer(1.0)
+
+        def refresh() -> list[Any]:
+            ready = assistant.state == "ready"
+            updates = (
+                [
+                    _slider_update(option, assistant.engine.sampling, assistant.engine.context)
+                    for option in fields(Sampling)
+                ]
+                if ready
+                else [gr.skip()] * len(sliders)
+            )
+            return [_header(assistant), _provenance(assistant), gr.Timer(active=assistant.state == "loading"), *updates]
+
+        if assistant.settings.mcp:
+            gr.api(ask, api_name="ask", concurrency_limit=None)
+        for event in (page.load, clock.tick):
+            event(
+                refresh,
+                None,
+                [header, about, clock, *sliders],
+                api_visibility="private",
+                show_progress="hidden",
+                queue=False,
+            )
+    return page
+
+
+def launch_options() -> dict[str, Any]:
+    """What `Blocks.launch` needs for this page: looks, and nothing left open or recorded."""
+    return {
+        "theme": gr.themes.Soft(
+            primary_hue="teal",
+            neutral_hue="slate",
+            font=["Inter", "system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
+        ).set(
+            button_primary_background_fill="*primary_700",
+            button_primary_background_fill_dark="*primary_700",
+            button_primary_background_fill_hover="*primary_800",
+            button_primary_background_fill_hover_dark="*primary_600",
+            block_title_background_fill="none",
+            block_title_background_fill_dark="none",
+            block_title_text_color="*body_text_color",
+            block_title_text_color_dark="*body_text_color",
+            block_title_padding="0",
+            block_info_text_color="*neutral_600",
+            block_info_text_color_dark="*neutral_300",
+        ),
+        "css_paths": [_HERE / "page.css"],
+        "head": f"{_NO_FETCHING}<script>{(_HERE / 'page.js').read_text()}</script>",
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "max_file_size": "1kb",
+        "show_error": True,
+        "ssr_mode": False,
+        "quiet": True,
+        "share": False,
+    }
+
+
+def _sampling(values: Sequence[Any]) -> dict[str, Any]:
+    """The sliders' values, in the order of Sampling's fields, by name."""
+    return dict(zip((option.name for option in fields(Sampling)), values, strict=True))
+
+
+def _slider(option: Any) -> gr.Slider | gr.Number:
+    rules = option.metadata
+    if option.name == "seed":
+        return gr.Number(
+            option.default,
+            label=rules["label"],
+            info=rules["help"],
+            precision=0,
+            minimum=rules["low"],
+            maximum=rules["high"],
+        )
+    return gr.Slider(
+        rules["low"], rules["high"], option.default, step=rules["step"], label=rules["label"], info=rules["help"]
+    )
+
+
+def _slider_update(option: Any, sampling: Sampling, context: int) -> Any:
+    value = getattr(sampling, option.name)
+    if option.name == "max_new_tokens":
+        return gr.Slider(value=value, maximum=min(option.metadata["high"], context // 2))
+    return gr.update(value=value)
+
+
+def _title(message: Any) -> str:
+    """What marks one of the page's own notices; empty for an ordinary message."""
+    return str((message.get("metadata") or {}).get("title") or "")
+
+
+def _answer(text: str, notice: str) -> str | list[dict[str, Any]]:
+    """An answer for the conversation: its text, and under it the notice as a message of its own, where there is one."""
+    if not notice:
+        return text
+    answer = [{"role": "assistant", "content": text}] if text else []
+    return [*answer, {"role": "assistant", "content": "", "metadata": {"title": notice, "status": "done"}}]
+
+
+def _messages(history: Sequence[Any], notices: bool) -> list[Message]:
+    """The page's history as plain messages; the page's own notices as role "system", or left out."""
+    messages: list[Message] = []
+    for item in history:
+        title = _title(item)
+        content = item["content"]
+        text = content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
+        if title:
+            if notices:
+                messages.append({"role": "system", "content": title})
+        else:
+            messages.append({"role": item["role"], "content": text})
+    return messages
+
+
+def _header(assistant: Assistant) -> str:
+    return f"<h1>{TITLE}</h1><p id='model' role='status' class='{assistant.state}'>{_answering(assistant)}</p>"
+
+
+def _answering(assistant: Assistant) -> str:
+    try:
+        provenance = assistant.engine.provenance
+    except SpaceError as error:
+        return escape(str(error))
+    if provenance.embedded:
+        return (
+            f"Answering: the <strong>embedded demo model</strong>. It knows {provenance.topics} everyday topics by heart and "
+            f"nothing else. For a real model: <code>{REAL_MODEL}</code>"
+        )
+    revision = f" at <code>{escape(provenance.revision[:12])}</code>" if provenance.revision else ""
+    return f"Answering: <strong>{escape(provenance.model)}</strong>{revision}"
+
+
+def _provenance(assistant: Assistant) -> str:
+    try:
+        p: Provenance = assistant.engine.provenance
+    except SpaceError as error:
+        return escape(str(error))
+    rows = {
+        "Model": p.model,
+        "Revision": p.revision,
+        "Base model": p.base,
+        "Data": ", ".join(p.data),
+        "Licence": p.licence,
+        "Runs on": p.runs_on,
+        **{f"Score: {name}": figure for name, figure in p.scores},
+    }
+    shown = "\n".join(f"| {name} | {escape(value).replace('|', '&#124;')} |" for name, value in rows.items() if value)
+    return f"| | |\n|---|---|\n{shown}\n\nRead from the files that travel with the model."
+
+
+def _export(chat: gr.ChatInterface, sliders: list[Any], assistant: Assistant) -> None:
+    def file(kind: str) -> Any:
+        def make(history: list[Any], *values: Any) -> dict[str, str]:
+            if not history:
+                gr.Warning("There is nothing to export yet; ask a question first.", title="Export")
+                return {}
+            write, mime = (as_markdown, "text/markdown") if kind == "md" else (as_json, "application/json")
+            when = datetime.now(UTC).isoformat(timespec="seconds")
+            text = write(
+                _messages(history, notices=True),
+                assistant.engine.provenance,
+                _sampling(values),
+                when,
+            )
+            return {"name": f"conversation-{when[:10]}.{kind}", "type": mime, "text": text}
+
+        return make
+
+    gr.Markdown("With the disclaimer, the model and the settings. The file is made in your browser.")
+    made = gr.JSON(visible=False)
+    with gr.Row():
+        for label, kind in (("Markdown", "md"), ("JSON", "json")):
+            gr.Button(label, size="sm").click(
+                file(kind), [chat.chatbot, *sliders], made, api_visibility="private", queue=False
+            ).success(None, made, None, js="(file) => { conversations.download(file) }", api_visibility="private")
+
+
+def _conversations(page: gr.Blocks, chat: gr.ChatInterface) -> None:
+    """Conversations kept in the visitor's own browser, by page.js; the server keeps none and sees one when it is opened."""
+    gr.Markdown("Kept in this browser only, on this device, once you switch it on.")
+    switch = gr.Checkbox(False, label="Keep my conversations", elem_id="keep")
+    chosen = gr.Dropdown([], label="Open one again", interactive=True, elem_id="kept")
+    with gr.Row():
+        new = gr.Button("New conversation", size="sm")
+        forget = gr.Button("Forget everything", size="sm", variant="stop")
+    received = gr.JSON(visible=False)
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+    def show(listed: dict[str, Any]) -> tuple[Any, Any]:
+        choices = [(item["title"], item["id"]) for item in listed["items"]]
+        return listed["on"], gr.Dropdown(choices=choices, value=None)
+
+    def reopen(_: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return messages
+
+    listed = {
+        "fn": show,
+        "inputs": received,
+        "outputs": [switch, chosen],
+        "js": "() => conversations.listed()",
+        "queue": False,
+        **quiet,
+    }
+    gr.on([page.load, chosen.focus], **listed)
+    chat.chatbot.change(
+        None,
+        chat.chatbot,
+        None,
+        js=f"(history) => {{ conversations.changed(history, {json.dumps(_PLACEHOLDER)}) }}",
+        **quiet,
+    )
+    switch.input(None, [switch, chat.chatbot], None, js="(on, history) => { conversations.turn(on, history) }", **quiet)
+    # Through the queue: only queued events make `chatbot_value` tell the conversation that it has changed.
+    chosen.input(reopen, [chosen, received], chat.chatbot_value, js="(id) => [null, conversations.open(id)]", **quiet)
+    new.click(lambda: [], None, chat.chatbot_value, **quiet)
+    forget.click(lambda: [], None, chat.chatbot_value, js="() => { conversations.forget() }", **quiet).then(**listed)
