@@ -1,0 +1,1 @@
+"""The factory: everything that makes a model."""

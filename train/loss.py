@@ -1,0 +1,94 @@
+"""The loss of training and of evaluation: negative log-likelihood of the learned tokens, without the full logits.
+
+Gemma's head has 262,144 rows. The logits of 4 x 512 positions are 2 GB in float32 and several times that with their
+gradients, most of them for positions that nobody learns. Here the head sees only the positions that are learned, a chunk
+at a time, and computes each chunk again in the backward pass instead of keeping it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from train.packing import IGNORED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CHUNK = 512
+"""Positions whose logits exist at once: 0.5 GB in float32 with Gemma's vocabulary, three times that in the backward pass."""
+
+
+def answer_loss(
+    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], chunk: int = CHUNK
+) -> tuple[torch.Tensor, int]:
+    """The sum of negative log-likelihood (nats, float32, shape []) over the learned tokens, and their number.
+
+    `batch` is what `train.packing.collate` gives, on the model's device; `model` a causal language model of transformers,
+    bare or wrapped by PEFT, DDP or FSDP. The wrappers' own `forward` is what gets called, because DDP and FSDP do their
+    part there; only the innermost model's is exchanged for the time of the call.
+    """
+    causal = _causal(model)
+    with _forward(causal, partial(_negative_log_likelihood, causal, chunk)):
+        result = model(
+            input_ids=batch["input_ids"], position_ids=batch["position_ids"], labels=batch["labels"], use_cache=False
+        )
+    return cast("tuple[torch.Tensor, int]", result)
+
+
+def _causal(model: torch.nn.Module) -> PreTrainedModel:
+    """The transformers model with the head, inside whatever wraps it."""
+    from transformers import PreTrainedModel
+
+    return next(m for m in model.modules() if isinstance(m, PreTrainedModel) and m.get_output_embeddings() is not None)
+
+
+@contextmanager
+def _forward(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    before = vars(module).get("forward")  # others, accelerate among them, put one there too
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
+
+
+def _negative_log_likelihood(
+    causal: Any,
+    chunk: int,
+    *,
+    input_ids: torch.Tensor,
+    position_ids: torch.Tensor,
+    labels: torch.Tensor,
+    **_: Any,
+) -> tuple[torch.Tensor, int]:
+    # A cache or an attention mask would make packed examples leak into one another (see train.packing).
+    output = causal.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False)
+    learned = labels[:, 1:] != IGNORED
+    hidden = output.last_hidden_state[:, :-1][learned]  # [N, hidden size]
+    targets = labels[:, 1:][learned]  # [N]
+    cap = getattr(causal.config, "final_logit_softcapping", None)
+    total = hidden[:0].sum(dtype=torch.float32)  # 0, and part of the graph also where nothing is learned
+    for start in range(0, len(targets), chunk):
+        part = slice(start, start + chunk)
+        total = total + checkpoint(
+            _chunk, causal.get_output_embeddings(), hidden[part], targets[part], cap, use_reentrant=False
+        )
+    return total, len(targets)
+
+
+def _chunk(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, cap: float | None) -> torch.Tensor:
+    """The summed loss of hidden states [C, hidden size] and targets [C]."""
+    logits = head(hidden).float()
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
+    return cross_entropy(logits, targets, reduction="sum")

@@ -1,0 +1,38 @@
+"""Token-weighted means with their uncertainty. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def interval(losses: Sequence[float], tokens: Sequence[int]) -> dict[str, Any]:
+    """Mean negative log-likelihood a token over examples, with its 95 % interval and the perplexity.
+
+    `losses` holds the summed negative log-likelihood (nats) of each example, `tokens` the number of tokens summed. The mean is
+    a ratio of two sums over examples, which are what varies independently, not tokens; its standard error is the usual
+    linearisation of a ratio estimator (Cochran, Sampling Techniques, 1977, section 2.11).
+    """
+    count, total = len(losses), sum(tokens)
+    if not total:
+        return {"loss": None, "interval": None, "perplexity": None, "examples": count, "tokens": 0}
+    mean = sum(losses) / total
+    spread = sum((loss - mean * size) ** 2 for loss, size in zip(losses, tokens, strict=True))
+    error = math.sqrt(spread * count / max(1, count - 1)) / total
+    return {
+        "loss": round(mean, 5),
+        "interval": [round(mean - 1.96 * error, 5), round(mean + 1.96 * error, 5)],
+        "perplexity": round(math.exp(min(mean, 700)), 4),
+        "examples": count,
+        "tokens": total,
+    }
+
+
+def difference(before: Sequence[float], after: Sequence[float], tokens: Sequence[int]) -> dict[str, Any]:
+    """`interval` of the paired change from `before` to `after` on the same examples; negative is better.
+
+    Pairing removes what makes examples differ from one another, so that a small improvement is not lost in it.
+    """
+    change = interval([b - a for a, b in zip(before, after, strict=True)], tokens)
+    return {name: change[name] for name in ("loss", "interval", "examples", "tokens")}
