@@ -1,0 +1,43 @@
+"""A real server for tests: `app.py`'s own way of starting, on a free port, with any assistant."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from app import serve
+from space.chat import Assistant
+from space.settings import Settings
+from tests.fakes import loader
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def serving(
+    engine: Any = None, *, load: Callable[[Settings], Any] | None = None, port: int = 0, **settings: Any
+) -> Iterator[str]:
+    """The address of a page whose assistant has this engine (or gets it from `load`), until the context ends."""
+    chosen = replace(Settings(**settings), server_port=port or free_port())
+    page, address = serve(Assistant(chosen, load or loader(engine)))
+    try:
+        yield address.rstrip("/")
+    finally:
+        page.close(verbose=False)
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 15) -> Any:
+    """What `true()` returns once it is true; fails after a generous while."""
+    deadline = time.monotonic() + seconds
+    while not (value := true()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+    return value
