@@ -71,6 +71,21 @@ class Sampling:
         return asdict(self)
 
 
+def defaults(given: Mapping[str, Any], context: int) -> Sampling:
+    """A model's own sampling, as its generation_config.json gives it, within our ranges.
+
+    A model that does not sample by default is greedy: temperature 0. The longest answer is at most half the context.
+    """
+    values: dict[str, Any] = {"max_new_tokens": min(Sampling().max_new_tokens, context // 2)}
+    for option in fields(Sampling):
+        value = given.get(option.name)
+        if option.name in ("temperature", "top_p", "top_k", "repetition_penalty") and value is not None:
+            values[option.name] = min(max(value, option.metadata["low"]), option.metadata["high"])
+    if not given.get("do_sample"):
+        values["temperature"] = 0.0
+    return Sampling(**values)
+
+
 @dataclass(frozen=True)
 class Finish:
     """How an answer ended, and what it cost in tokens. What `Engine.stream` returns when it is exhausted."""

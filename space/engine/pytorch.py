@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from space.engine import Finish, Sampling
+from space.engine import Finish, Sampling, defaults
 from space.engine.loading import first_line, load, out_of_memory
 from space.engine.provenance import read
 from space.errors import GenerationFailed
@@ -39,7 +38,7 @@ class PyTorchEngine:
         eos = config.eos_token_id if config.eos_token_id is not None else self.tokenizer.eos_token_id
         self._stop = frozenset(eos if isinstance(eos, list) else [eos])
         self.context = int(self.model.config.get_text_config().max_position_embeddings)
-        self.sampling = _defaults(config, self.context)
+        self.sampling = defaults(config.to_dict(), self.context)
         self._decode = self._on_zero_gpu() if settings.zero_gpu else self._decode_here
         dtype = "NF4" if settings.load_in_4bit else str(self.model.dtype).removeprefix("torch.")
         self.provenance = read(folder, settings, runs_on=f"transformers, {self.model.device.type}, {dtype}")
@@ -172,18 +171,6 @@ def _choose(scores: torch.Tensor, sampling: Sampling, random: torch.Generator | 
     if sampling.temperature == 0:
         return scores.argmax(dim=-1, keepdim=True)
     return scores.softmax(dim=-1).multinomial(1, generator=random)
-
-
-def _defaults(config: Any, context: int) -> Sampling:
-    """The model's own sampling, within our ranges. A model that does not sample by default is greedy: temperature 0."""
-    given: dict[str, Any] = {"max_new_tokens": min(Sampling().max_new_tokens, context // 2)}
-    for option in fields(Sampling):
-        value = getattr(config, option.name, None)
-        if option.name in ("temperature", "top_p", "top_k", "repetition_penalty") and value is not None:
-            given[option.name] = min(max(value, option.metadata["low"]), option.metadata["high"])
-    if not config.do_sample:
-        given["temperature"] = 0.0
-    return Sampling(**given)
 
 
 def _sentence(error: BaseException) -> str:
