@@ -33,6 +33,15 @@ def _number(kind: type, low: float, high: float) -> Callable[[str], Any]:
     return parse
 
 
+def _choice(*values: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in values:
+            raise ValueError(f"one of {', '.join(values)}")
+        return text
+
+    return parse
+
+
 def _setting(default: Any, variable: str, parse: Callable[[str], Any], help: str) -> Any:
     return field(default=default, metadata={"variable": variable, "parse": parse, "help": help})
 
@@ -51,6 +60,25 @@ class Settings:
         default="",
         repr=False,
         metadata={"variable": "HF_TOKEN", "parse": str, "help": "access token for a private or gated repository"},
+    )
+    engine: str = _setting(
+        "auto",
+        "ENGINE",
+        _choice("auto", "transformers", "llamacpp", "remote"),
+        "what computes: `transformers`, `llamacpp` or `remote`; `auto`: remote where ENDPOINT_URL is set, llama.cpp where there "
+        "is no GPU and the model has a GGUF file, else transformers",
+    )
+    gguf_file: str = _setting(
+        "",
+        "GGUF_FILE",
+        str,
+        "GGUF file of the model to take; empty: the smallest of four bits and more that fits memory",
+    )
+    endpoint_url: str = _setting(
+        "", "ENDPOINT_URL", str, "OpenAI-compatible server (vLLM, TGI, llama-server, Ollama, …) that answers instead"
+    )
+    endpoint_context: int = _setting(
+        0, "ENDPOINT_CONTEXT", _number(int, 0, 10_000_000), "tokens that server's context holds; 0: ask it, else 4,096"
     )
     load_in_4bit: bool = _setting(False, "LOAD_IN_4BIT", _flag, "load the weights as NF4 through bitsandbytes (1 or 0)")
     generation_timeout: float = _setting(

@@ -18,6 +18,10 @@ def test_every_variable_is_read():
             "MODEL_ID": "owner/name",
             "MODEL_REVISION": "v1",
             "HF_TOKEN": "secret",
+            "ENGINE": "llamacpp",
+            "GGUF_FILE": "model-q8_0.gguf",
+            "ENDPOINT_URL": "http://127.0.0.1:8000/v1",
+            "ENDPOINT_CONTEXT": "8192",
             "LOAD_IN_4BIT": "true",
             "GENERATION_TIMEOUT": "30.5",
             "MAX_RUNNING": "4",
@@ -29,7 +33,22 @@ def test_every_variable_is_read():
         }
     )
     assert settings == Settings(
-        "owner/name", "v1", "secret", True, 30.5, 4, 0, True, "0.0.0.0", 8000, True, problems=()
+        "owner/name",
+        "v1",
+        "secret",
+        "llamacpp",
+        "model-q8_0.gguf",
+        "http://127.0.0.1:8000/v1",
+        8192,
+        True,
+        30.5,
+        4,
+        0,
+        True,
+        "0.0.0.0",
+        8000,
+        True,
+        problems=(),
     )
 
 
@@ -37,6 +56,7 @@ def test_every_variable_is_read():
     ("variable", "value", "expected"),
     [
         ("LOAD_IN_4BIT", "maybe", "1 or 0"),
+        ("ENGINE", "warp", "one of auto, transformers, llamacpp, remote"),
         ("GENERATION_TIMEOUT", "soon", "a number from 1 to 3600"),
         ("GENERATION_TIMEOUT", "nan", "a number from 1 to 3600"),
         ("MAX_RUNNING", "2.5", "a whole number from 1 to 64"),

@@ -37,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         _add_overrides(stage)
         stage.set_defaults(run=_run)
+        if name == "gguf":
+            stage.add_argument(
+                "--model", type=Path, metavar="DIR", help="write this folder's model-q4_0.gguf into it instead"
+            )
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
@@ -50,6 +54,7 @@ _STAGES = {
     "finetune": "train the adapter on the quantised base",
     "merge": "merge adapter and base into one model",
     "evaluate": "score base, adapter and merged model",
+    "gguf": "write the merged model as GGUF files for llama.cpp",
     "card": "write the model card",
     "all": "run all stages, leaving out those whose inputs have not changed",
 }
@@ -72,6 +77,11 @@ def _add_overrides(stage: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if getattr(options, "model", None):
+        from train.gguf import about_folder, export
+
+        export(options.model, options.model / "model-q4_0.gguf", "q4_0", about_folder(options.model))
+        return 0
     from train.recipe import read
     from train.run import start
 
@@ -113,6 +123,10 @@ def _stage(name: str) -> Callable[[Run], None]:
         from train.evaluate import evaluate
 
         return evaluate
+    if name == "gguf":
+        from train.gguf import gguf
+
+        return gguf
     from train.card import write
 
     return write

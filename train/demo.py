@@ -294,6 +294,7 @@ def build(out: Path = FOLDER, plan: Plan = Plan(), sample: Path = SAMPLE, score:
 
     from space.prompt import SYSTEM_PROMPT
     from train.demo_check import check, write_card
+    from train.gguf import about_folder, export
 
     teacher = Teacher(read(sample))
     logging.disable_progress_bar()
@@ -327,6 +328,7 @@ def build(out: Path = FOLDER, plan: Plan = Plan(), sample: Path = SAMPLE, score:
         if score:
             scores = check(folder, sample)
         write_card(folder, scores)
+        export(folder, folder / "model-q4_0.gguf", "q4_0", about_folder(folder))
         for path in [folder, *folder.iterdir()]:
             path.chmod(0o755 if path.is_dir() else 0o644)
         if out.exists():

@@ -9,13 +9,13 @@ one at a time. What the file says of itself (name, licence, base, data) travels 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.errors import TrainError
-from train.run import whole
+from train.run import MADE_FROM, Run, fingerprint, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 KINDS = {
     "q4_0": ("Q4_0", "Q8_0"),
-    "q5_0": ("Q5_0", "Q8_0"),
     "q8_0": ("Q8_0", "Q8_0"),
     "bf16": ("BF16", "BF16"),
 }
@@ -76,6 +75,52 @@ def export(folder: Path, out: Path, kind: str, about: About) -> None:
             writer.close()
 
 
+def gguf(run: Run) -> None:
+    """Writes run/model-<kind>.gguf of every kind, and records size and perplexity of each in metrics.json."""
+    merged = run.need(run.merged, "merge")
+    mark = fingerprint((merged / MADE_FROM).read_text(), sorted(KINDS))
+    files = {kind: run.folder / f"model-{kind}.gguf" for kind in KINDS}
+    if run.recorded("gguf").get("made_from") == mark and all(file.is_file() for file in files.values()):
+        print(f"gguf: {files['q4_0']} is up to date.")
+        return
+    licence = "gemma" if "gemma" in run.recipe.base.lower() else "mit"
+    data = tuple(name.partition(":")[0] for name in run.recipe.data)
+    about = About(run.recipe.name, licence, run.recipe.base, data)
+    found: dict[str, Any] = {}
+    for kind, file in files.items():
+        export(merged, file, kind, about)
+        found[kind] = {"bytes": file.stat().st_size, **perplexity(run, file)}
+        print(f"gguf: {file}: {found[kind]['bytes']:,} bytes, perplexity {found[kind]['perplexity']}", flush=True)
+    run.record(gguf={"made_from": mark, "kinds": found})
+
+
+def about_folder(folder: Path) -> About:
+    """What the model card in `folder` says."""
+    from space.engine.provenance import read
+    from space.settings import Settings
+
+    card = read(folder, Settings(model_id=folder.resolve().name), runs_on="")
+    named = read(folder, Settings(), runs_on="").model
+    return About(card.model if named == "embedded demo model" else named, card.licence, card.base, card.data)
+
+
+def perplexity(run: Run, file: Path) -> dict[str, Any]:
+    """Loss and perplexity on the run's test answers, with the weights as the file stores them, computed in float32.
+
+    Read by transformers' own GGUF reader, so this also proves that another program understands the file.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from train.evaluate import Examples, losses
+    from train.statistics import interval
+
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(run.merged)
+    examples = Examples(run.data / "test.parquet", tokenizer, run.recipe, most=run.recipe.eval_examples)
+    return interval(*losses(model, examples))
+
+
 # ---- what the model is --------------------------------------------------------------------------------------------
 
 
@@ -88,7 +133,9 @@ def _config(folder: Path) -> Any:
         raise TrainError(f"{folder} holds no model; merge one, or name the folder of one.") from error
     if config.model_type != "gemma3_text":
         raise TrainError(f"{folder} is a {config.model_type} model; only gemma3_text can be written as GGUF here.")
-    expected = ["full_attention" if i % _PERIOD == _PERIOD - 1 else "sliding_attention" for i in range(len(config.layer_types))]
+    expected = [
+        "full_attention" if i % _PERIOD == _PERIOD - 1 else "sliding_attention" for i in range(len(config.layer_types))
+    ]
     unlike = [
         name
         for name, same in {
@@ -102,7 +149,9 @@ def _config(folder: Path) -> Any:
         if not same
     ]
     if unlike:
-        raise TrainError(f"llama.cpp cannot run {folder}: its {unlike[0]} is not that of a published Gemma 3 of 1B or 270M.")
+        raise TrainError(
+            f"llama.cpp cannot run {folder}: its {unlike[0]} is not that of a published Gemma 3 of 1B or 270M."
+        )
     return config
 
 
@@ -147,8 +196,7 @@ def _describe(writer: GGUFWriter, about: About, kind: str) -> None:
 
 def _add_sampling(writer: GGUFWriter, folder: Path) -> None:
     """The defaults of generation_config.json, so that they travel with the file."""
-    file = folder / "generation_config.json"
-    given = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    given = _generation_config(folder)
     writer.add_sampling_temp(float(given.get("temperature") or 1.0) if given.get("do_sample") else 0.0)
     if given.get("top_k") is not None:
         writer.add_sampling_top_k(int(given["top_k"]))
@@ -156,6 +204,11 @@ def _add_sampling(writer: GGUFWriter, folder: Path) -> None:
         writer.add_sampling_top_p(float(given["top_p"]))
     if given.get("repetition_penalty") is not None:
         writer.add_sampling_penalty_repeat(float(given["repetition_penalty"]))
+
+
+def _generation_config(folder: Path) -> dict[str, Any]:
+    file = folder / "generation_config.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 # ---- tokenizer ----------------------------------------------------------------------------------------------------
@@ -168,11 +221,13 @@ def _add_tokenizer(writer: GGUFWriter, folder: Path, rows: int) -> None:
     of ids, but not for runs of spaces, of which the longest go first.)
     """
     from gguf import TokenType
-    from transformers import AutoTokenizer, GenerationConfig
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if not tokenizer.chat_template:
-        raise TrainError(f"{folder} has no chat template, which the file has to carry; export an instruction-tuned model.")
+        raise TrainError(
+            f"{folder} has no chat template, which the file has to carry; export an instruction-tuned model."
+        )
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     place: dict[str, int] = {}
     for rank, (left, right) in enumerate(merges):
@@ -206,7 +261,7 @@ def _add_tokenizer(writer: GGUFWriter, folder: Path, rows: int) -> None:
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
     writer.add_chat_template(tokenizer.chat_template)
-    stops = GenerationConfig.from_pretrained(folder).eos_token_id if (folder / "generation_config.json").is_file() else None
+    stops = _generation_config(folder).get("eos_token_id")
     stops = [stops] if isinstance(stops, int) else stops or [tokenizer.eos_token_id]
     writer.add_eos_token_id(stops[0])
     if len(stops) > 1:  # <end_of_turn>
@@ -257,7 +312,7 @@ def _tensors(folder: Path, layers: int, kind: str) -> Iterator[_Tensor]:
     names = get_tensor_name_map(MODEL_ARCH.GEMMA3, layers)
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as weights:
-            for name in weights.keys():
+            for name in weights.keys():  # noqa: SIM118  it is no dictionary
                 shape = tuple(weights.get_slice(name).get_shape())
                 if (stored := names.get_name(name, try_suffixes=(".weight",))) is None:
                     raise TrainError(f"{file} holds {name}, which is no part of a Gemma 3.")
@@ -273,4 +328,5 @@ def _bytes(part: torch.Tensor, type: Any) -> np.ndarray[Any, Any]:
 
     if type == GGMLQuantizationType.BF16:  # most weights are bfloat16 already; these come through bit by bit
         return part.to(torch.bfloat16).contiguous().view(torch.uint8).numpy()
-    return quantize(part.float().numpy(), type)
+    stored: np.ndarray[Any, Any] = quantize(part.float().numpy(), type)
+    return stored

@@ -123,7 +123,24 @@ def load(settings: Settings) -> Engine:
     """The engine for these settings. Raises `ModelError` with a sentence that says what the deployer should do."""
     if settings.problems:
         raise ModelError(" ".join(settings.problems))
+    from space.engine.machine import has_gpu
+    from space.engine.source import locate, locate_gguf
+
+    if settings.engine == "remote" or (settings.engine == "auto" and settings.endpoint_url):
+        from space.engine.remote import RemoteEngine
+
+        return RemoteEngine(settings)
+    on_cpu = not settings.zero_gpu and not settings.load_in_4bit and not has_gpu()
+    if settings.engine == "llamacpp" or (settings.engine == "auto" and (on_cpu or settings.gguf_file)):
+        if file := locate_gguf(settings):
+            from space.engine.llamacpp import LlamaCppEngine
+
+            return LlamaCppEngine(file, settings)
+        if settings.engine == "llamacpp":
+            raise ModelError(
+                f"{settings.model_id or 'The embedded model'} has no GGUF file, which ENGINE=llamacpp needs; "
+                "choose a model that has one, or set ENGINE=auto."
+            )
     from space.engine.pytorch import PyTorchEngine
-    from space.engine.source import locate
 
     return PyTorchEngine(locate(settings), settings)

@@ -41,7 +41,9 @@ class Header:
         layers, heads = int(self._of("block_count")), int(self._of("attention.head_count") or 1)
         kept = int(self._of("attention.head_count_kv") or heads)
         width = int(self._of("embedding_length")) // heads
-        token = 2 * kept * int((self._of("attention.key_length") or width) + (self._of("attention.value_length") or width))
+        token = (
+            2 * kept * int((self._of("attention.key_length") or width) + (self._of("attention.value_length") or width))
+        )
         window = int(self._of("attention.sliding_window"))
         sliding = layers - layers // 6 if self.architecture == "gemma3" and window else 0
         return token * (layers - sliding), token * sliding * (window + batch)
@@ -60,7 +62,9 @@ def read_header(file: Path, name: str) -> Header:
         try:
             version, tensors, count = _unpack(stream, "IQQ")
             if version < 2:
-                raise ModelError(f"{name} is a GGUF file of version {version}, too old for llama.cpp; fetch a newer one.")
+                raise ModelError(
+                    f"{name} is a GGUF file of version {version}, too old for llama.cpp; fetch a newer one."
+                )
             values = {_text(stream): _value(stream, *_unpack(stream, "I")) for _ in range(count)}
             end = max((_tensor_offset(stream) for _ in range(tensors)), default=0) + stream.tell()
         except (struct.error, UnicodeDecodeError, KeyError, OverflowError) as error:
@@ -71,7 +75,9 @@ def read_header(file: Path, name: str) -> Header:
 
 
 def _damaged(file: Path, name: str) -> ModelError:
-    return ModelError(f"The GGUF file of {name} is damaged or only half downloaded; delete {file.resolve()} and fetch it again.")
+    return ModelError(
+        f"The GGUF file of {name} is damaged or only half downloaded; delete {file.resolve()} and fetch it again."
+    )
 
 
 def _unpack(stream: BinaryIO, format: str) -> tuple[Any, ...]:

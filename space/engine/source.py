@@ -1,8 +1,12 @@
-"""From MODEL_ID to a folder on this machine: a local one as it is, a Hub repository by download."""
+"""From MODEL_ID to files on this machine: local ones as they are, a Hub repository's by download."""
 
 import os
-from pathlib import Path
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
+from space.engine.machine import free_memory
 from space.errors import ModelError
 from space.settings import DEMO_MODEL, Settings
 
@@ -10,24 +14,122 @@ from space.settings import DEMO_MODEL, Settings
 _FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "README.md"]
 
 
+_BESIDE = ["README.md", "generation_config.json"]
+"""What is fetched with a GGUF file, which holds all else itself."""
+
+
 def locate(settings: Settings) -> Path:
     """The folder that holds the model's files. Raises `ModelError` where there is none to be had."""
+    return _local(settings) or _download(settings, _FILES)
+
+
+def locate_gguf(settings: Settings) -> Path | None:
+    """The GGUF file to load, of those the model has; None where it has none.
+
+    `GGUF_FILE`, or the one with the fewest bits that are at least four and fits memory. Of a Hub repository only that file
+    is fetched. Raises `ModelError`.
+    """
+    folder = _local(settings)
+    if folder and folder.is_file():
+        return folder
+    if folder:
+        chosen = _choose({file.name: file.stat().st_size for file in sorted(folder.glob("*.gguf"))}, settings)
+        return folder / chosen if chosen else None
+    chosen = _choose(_listed(settings), settings)
+    return _download(settings, [chosen, *_BESIDE]) / chosen if chosen else None
+
+
+def _local(settings: Settings) -> Path | None:
+    """The folder, or the GGUF file, that MODEL_ID names on this machine; None where it is a Hub repository."""
     if settings.embedded:
         return DEMO_MODEL
     folder = os.path.expanduser(settings.model_id)  # os.path: pathlib raises for an unknown ~user and for long names
-    if os.path.isdir(folder):
+    if os.path.isdir(folder) or (folder.endswith(".gguf") and os.path.isfile(folder)):
         return Path(folder)
     if settings.model_id.startswith((".", "/", "~")) or settings.model_id.count("/") != 1:
         raise ModelError(
             f"MODEL_ID is {settings.model_id!r}, which is neither a folder here nor a Hub repository "
             "of the form owner/name; correct it and start again."
         )
-    return _download(settings)
+    return None
 
 
-def _download(settings: Settings) -> Path:
+def _choose(sizes: Mapping[str, int], settings: Settings) -> str:
+    """One of these GGUF files, given with their bytes; empty where there is none. Raises `ModelError`."""
+    if settings.gguf_file:
+        if settings.gguf_file not in sizes:
+            raise ModelError(
+                f"GGUF_FILE is {settings.gguf_file!r}, which {settings.model_id or 'the embedded model'} does not have; "
+                f"it has {', '.join(sizes) or 'no GGUF file'}."
+            )
+        return settings.gguf_file
+    # Not the parts of split files, and not what only sees pictures.
+    whole = {name: size for name, size in sizes.items() if not re.search(r"-\d+-of-\d+|mmproj", name)}
+    free = free_memory()
+    fits = [name for name, size in whole.items() if size < free]
+    if whole and not fits:
+        raise ModelError(
+            f"There is not enough memory on this machine for {settings.model_id}: its smallest GGUF file needs "
+            f"{min(whole.values()) / 2**30:.1f} GB and {free / 2**30:.1f} GB are free; choose a smaller model."
+        )
+    # Few bits are fast on a CPU, below four the answers suffer; of several with as many, the larger keeps more.
+    return min(fits, key=lambda name: (_bits(name) < 4, abs(_bits(name) - 4), -whole[name]), default="")
+
+
+def _bits(name: str) -> int:
+    """Bits a weight of a file named like model-Q4_K_M.gguf; 32 where the name does not say."""
+    found = re.findall(r"(?:^|[-._])(?:I?Q|BF|F)(\d+)", PurePosixPath(name).stem.upper())
+    return int(found[-1]) if found else 32
+
+
+def _listed(settings: Settings) -> dict[str, int]:
+    """The GGUF files of a Hub repository with their bytes; those in the cache where the Hub cannot be reached."""
     from httpx2 import HTTPError
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    with _sentences(settings):
+        try:
+            tree = HfApi(token=settings.hf_token or None).list_repo_tree(
+                settings.model_id, recursive=True, revision=settings.model_revision or "main"
+            )
+            return {entry.path: int(getattr(entry, "size", 0)) for entry in tree if entry.path.endswith(".gguf")}
+        except HfHubHTTPError:
+            raise
+        except (HTTPError, OfflineModeIsEnabled):
+            revision = settings.model_revision or "main"
+            cached = Path(snapshot_download(settings.model_id, revision=revision, local_files_only=True))
+            return {file.name: file.stat().st_size for file in sorted(cached.glob("*.gguf"))}
+
+
+def _download(settings: Settings, files: list[str]) -> Path:
+    """The folder of the Hub's cache with these files (names or patterns) of the repository. Raises `ModelError`."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    with _sentences(settings):
+        try:
+            return Path(
+                snapshot_download(
+                    settings.model_id,
+                    revision=settings.model_revision or "main",
+                    token=settings.hf_token or None,
+                    allow_patterns=files,
+                    max_workers=4,
+                )
+            )
+        except LocalEntryNotFoundError as error:
+            # Raised for any answer but the files where the cache cannot help out. What the Hub answered says more.
+            if isinstance(error.__cause__, HfHubHTTPError):
+                raise error.__cause__ from None
+            raise
+
+
+@contextmanager
+def _sentences(settings: Settings) -> Iterator[None]:
+    """Whatever the Hub's client raises, as a `ModelError`."""
+    from httpx2 import HTTPError
+    from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -42,15 +144,7 @@ def _download(settings: Settings) -> Path:
     repository, revision = settings.model_id, settings.model_revision or "main"
     page = f"{constants.ENDPOINT}/{repository}"
     try:
-        try:
-            folder = snapshot_download(
-                repository, revision=revision, token=settings.hf_token or None, allow_patterns=_FILES, max_workers=4
-            )
-        except LocalEntryNotFoundError as error:
-            # Raised for any answer but the files where the cache cannot help out. What the Hub answered says more.
-            if isinstance(error.__cause__, HfHubHTTPError):
-                raise error.__cause__ from None
-            raise
+        yield
     except GatedRepoError as error:
         raise ModelError(
             f"The model {repository} is gated: accept its licence at {page} and set HF_TOKEN to a token of "
@@ -102,4 +196,3 @@ def _download(settings: Settings) -> Path:
             f"The model {repository} could not be stored ({os.strerror(error.errno) if error.errno else error}); "
             "make room or set HF_HOME to a folder with enough space."
         ) from error
-    return Path(folder)
