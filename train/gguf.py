@@ -297,7 +297,8 @@ class _Tensor:
 
         with safe_open(self.file, "pt") as weights:
             if len(self.shape) == 1:  # Gemma multiplies by 1 + weight, llama.cpp by what is stored
-                return (weights.get_tensor(self.name).float() + 1).numpy().view(np.uint8)
+                norm: np.ndarray[Any, Any] = (weights.get_tensor(self.name).float() + 1).numpy()
+                return norm.view(np.uint8)
             rows = weights.get_slice(self.name)
             parts = [rows[at : at + _ROWS] for at in range(0, self.shape[0], _ROWS)]
             return np.concatenate([_bytes(part, self.type) for part in parts])
@@ -327,6 +328,7 @@ def _bytes(part: torch.Tensor, type: Any) -> np.ndarray[Any, Any]:
     from gguf.quants import quantize
 
     if type == GGMLQuantizationType.BF16:  # most weights are bfloat16 already; these come through bit by bit
-        return part.to(torch.bfloat16).contiguous().view(torch.uint8).numpy()
+        kept: np.ndarray[Any, Any] = part.to(torch.bfloat16).contiguous().view(torch.uint8).numpy()
+        return kept
     stored: np.ndarray[Any, Any] = quantize(part.float().numpy(), type)
     return stored

@@ -49,8 +49,7 @@ class Header:
         return token * (layers - sliding), token * sliding * (window + batch)
 
     def _of(self, name: str) -> Any:
-        value = self.values.get(f"{self.architecture}.{name}", 0)
-        return value
+        return self.values.get(f"{self.architecture}.{name}", 0)
 
 
 def read_header(file: Path, name: str) -> Header:

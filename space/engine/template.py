@@ -26,11 +26,11 @@ def compile_template(text: str, **tokens: str) -> Callable[[list[Message]], str]
     def to_json(value: Any, **options: Any) -> str:
         return json.dumps(value, **{"ensure_ascii": False, **options})  # jinja2's own escapes HTML
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
-    template = environment.from_string(text)
+    sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    sandbox.filters["tojson"] = to_json
+    sandbox.globals["raise_exception"] = refuse
+    sandbox.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
+    template = sandbox.from_string(text)
     return lambda messages: template.render(
         messages=messages, add_generation_prompt=True, tools=None, documents=None, **tokens
     )
