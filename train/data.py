@@ -21,7 +21,7 @@ from train.clean import normalise, tidy, tidy_answer, words
 from train.errors import TrainError
 from train.recipe import Recipe
 from train.report import Findings, Splits, write_report
-from train.run import whole
+from train.run import MADE_FROM, whole
 from train.sources import DataSet, Malformed, Naming, RawRow, licence
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ def prepare(
     run: Path,
     tokenizer: PreTrainedTokenizerBase | None = None,
     benchmarks: Collection[str] = (),
+    made_from: str = "",
 ) -> None:
     """Make run/data: train, validation and test.parquet (question, answer, source), report.json and report.md with plots.
 
     With a tokenizer the report also says how much of an example `recipe.max_length` cuts off. Rows that overlap with
-    `benchmarks`, normalised questions, are left out. The folder appears whole or not at all. Raises `TrainError` for data
-    that cannot be loaded, is malformed beyond `recipe.most_malformed` or leaves a split empty.
+    `benchmarks`, their questions, are left out. The folder appears whole or not at all, with the fingerprint `made_from` in
+    it. Raises `TrainError` for data that cannot be loaded, is malformed beyond `recipe.most_malformed` or leaves a split
+    empty.
     """
     findings = Findings(recipe)
     rows = gather(recipe, findings)
@@ -76,6 +78,8 @@ def prepare(
         for name, part in splits.items():
             _write(folder / f"{name}.parquet", part)
         write_report(folder, findings, _columns(splits), tokenizer)
+        if made_from:
+            (folder / MADE_FROM).write_text(made_from)
 
 
 def gather(recipe: Recipe, findings: Findings) -> list[Row]:

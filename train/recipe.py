@@ -78,6 +78,13 @@ class Recipe:
     seed: int = _option(42, "seed of draws, shuffles and weights", 0)
     report_to: tuple[str, ...] = _option((), "trackers: trackio, tensorboard, wandb, …")
 
+    benchmarks: tuple[str, ...] = _option(
+        ("medmcqa", "medqa"),
+        "multiple choice to score, and to keep out of the data: NAME, or NAME=FILE of the published columns",
+    )
+    benchmark_questions: int = _option(1000, "questions of each benchmark, drawn by the seed; 0: all", 0)
+    rouge_examples: int = _option(100, "test questions whose written answers are compared by ROUGE-L; 0: none", 0)
+
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for option in fields(self):
