@@ -2,6 +2,9 @@
 
 Nothing here depends on the order of the rows, unless the recipe draws the first ones: rows are put into an order of
 their content's hash before anything is chosen among them.
+
+The recipe `seed` goes another way, that of the project it is named after: white space alone is cleaned, duplicates and
+benchmark questions stay, the first rows are taken, and a shuffle splits them.
 """
 
 from __future__ import annotations
@@ -63,8 +66,10 @@ def prepare(
     """
     findings = Findings(recipe)
     rows = gather(recipe, findings)
-    rows = _without(rows, overlapping([row.question for row in rows], benchmarks), "overlap with a benchmark", findings)
-    rows = drop_duplicates(rows, recipe, findings)
+    if recipe.cleaning == "full":
+        asked = overlapping([row.question for row in rows], benchmarks)
+        rows = _without(rows, asked, "overlap with a benchmark", findings)
+        rows = drop_duplicates(rows, recipe, findings)
     rows = draw(rows, recipe, findings)
     splits = split(rows, recipe)
     for name, part in splits.items():
@@ -134,8 +139,11 @@ def _clean(raw: list[RawRow], data_set: DataSet, index: int, recipe: Recipe, fin
         if source in recipe.leave_out:
             findings.count(source, "source left out")
             continue
-        question = tidy(naming.question(row), findings.changed)
-        answer = tidy_answer(tidy(row.output, findings.changed), question, findings.changed)
+        if recipe.cleaning == "full":
+            question = tidy(naming.question(row), findings.changed)
+            answer = tidy_answer(tidy(row.output, findings.changed), question, findings.changed)
+        else:
+            question, answer = (" ".join(text.split()) for text in (f"{row.instruction} {row.input}", row.output))
         if reason := _unfit(question, answer, recipe):
             findings.drop(source, reason, question, answer)
             continue
@@ -149,8 +157,10 @@ def _unfit(question: str, answer: str, recipe: Recipe) -> str:
             return f"{name} under {recipe.min_characters} characters"
         if text.count(" ") >= recipe.max_words:
             return f"{name} over {recipe.max_words} words"
-        if "\ufffd" in text:
+        if recipe.cleaning == "full" and "\ufffd" in text:
             return "text that could not be decoded"
+    if recipe.cleaning == "spaces":
+        return ""
     return "answer only repeats the question" if words(question) == words(answer) else ""
 
 
@@ -191,7 +201,7 @@ def drop_duplicates(rows: list[Row], recipe: Recipe, findings: Findings) -> list
 
     Near is a Jaccard similarity of at least `recipe.near_duplicates` between sets of three words in a row: of question
     and answer together for duplicates; across splits of the questions or of the answers, if they are long enough to
-    tell. There the row on the side of evaluation goes.
+    tell. There the row on the side of evaluation goes. Rows that are split by a shuffle have no sides yet.
     """
     first: dict[bytes, int] = {}
     exact = {index for index, row in enumerate(rows) if first.setdefault(row.key, index) != index}
@@ -208,6 +218,8 @@ def drop_duplicates(rows: list[Row], recipe: Recipe, findings: Findings) -> list
             near.add(index)
     keep = [index for index in range(len(rows)) if index not in drop]
     rows, questions, answers = _without(rows, drop, "near duplicate", findings), questions[keep], answers[keep]
+    if recipe.draw == "first":
+        return rows
     across = _across_splits(rows, questions, answers, recipe)
     return _without(rows, across, "near duplicate on another side of the split", findings)
 
@@ -364,8 +376,13 @@ def side(question: str, recipe: Recipe) -> str:
     return "train" if place < train else "validation" if place < train + validation else "test"
 
 
-def split(rows: Iterable[Row], recipe: Recipe) -> dict[str, list[Row]]:
-    """The rows by split, in their order."""
+def split(rows: Sequence[Row], recipe: Recipe) -> dict[str, list[Row]]:
+    """The rows by split, in their order; the first ones shuffled, as the seed project did with NumPy's old generator."""
+    if recipe.draw == "first":
+        order = np.random.RandomState(recipe.seed).permutation(len(rows))
+        train, validation = (int(len(rows) * share) for share in recipe.splits[:2])
+        parts = np.split(order, [train, train + validation])
+        return {name: [rows[index] for index in part] for name, part in zip(SPLITS, parts, strict=True)}
     splits: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for row in rows:
         splits[side(row.question, recipe)].append(row)
