@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,28 +85,38 @@ def _run(options: argparse.Namespace) -> int:
         export(options.model, options.model / "model-q4_0.gguf", "q4_0", about_folder(options.model))
         return 0
     from train.recipe import read
+    from train.record import PARTS, note
     from train.run import start
 
     given = {name.removeprefix("recipe_"): value for name, value in vars(options).items() if name.startswith("recipe_")}
     recipe = read(options.recipe, {name: value for name, value in given.items() if value is not None})
     run = start(recipe, options.folder)
     for name in [n for n in _STAGES if n != "all"] if options.stage == "all" else [options.stage]:
+        before, began = run.recorded(PARTS.get(name, "")), time.monotonic()
         _stage(name)(run)
+        if name in PARTS and run.recorded(PARTS[name]) != before and os.environ.get("RANK", "0") == "0":
+            note(run, name, time.monotonic() - began)
     print(f"Done: {run.folder}")
     return 0
 
 
 def _prepare(run: Run) -> None:
+    from train import benchmarks
+    from train.base import _folder, _tokenizer
     from train.data import prepare
-    from train.run import MADE_FROM, done, fingerprint
+    from train.record import data_record
+    from train.run import done, fingerprint
 
-    local = [Path(data) for data in run.recipe.data if Path(data).is_file()]
-    mark = fingerprint(run.recipe.as_dict(), *local)
-    if done(run.data, mark):
+    local = [Path(data) for data in run.recipe.data if Path(data).exists()]
+    mark = fingerprint(run.recipe.as_dict(), *local, *benchmarks.files(run.recipe))
+    if done(run.data, mark) and run.recorded("data").get("made_from") == mark:
         print(f"prepare: {run.data} is up to date.")
         return
-    prepare(run.recipe, run.folder)
-    (run.data / MADE_FROM).write_text(mark)
+    began = time.monotonic()
+    asked = [question.text for questions in benchmarks.load(run.recipe).values() for question in questions]
+    tokenizer = _tokenizer(_folder(run.recipe), run.recipe)
+    prepare(run.recipe, run.folder, tokenizer, asked, mark)
+    run.record(data={"made_from": mark, **data_record(run), "seconds": round(time.monotonic() - began, 1)})
 
 
 def _stage(name: str) -> Callable[[Run], None]:

@@ -85,6 +85,11 @@ def keep_differentiable(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch means that the GPU's or the machine's memory is used up."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
 # ---- loading ------------------------------------------------------------------------------------------------------
 
 
@@ -132,7 +137,7 @@ def _model(folder: Path, recipe: Recipe, device: torch.device, compute: torch.dt
             output_loading_info=True,
         )
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise TrainError(f"The base {recipe.base} cannot be loaded ({_first_line(error)}).") from error
         advice = "choose a smaller base" if recipe.bits == 4 else "set bits to 4"
         raise TrainError(

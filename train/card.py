@@ -1,117 +1,278 @@
-"""The model card: recipe and metrics in, Markdown out. Pure but for `write`; every figure comes from metrics.json."""
+"""The model card: recipe and records in, Markdown out. Every figure comes from what the stages recorded."""
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from train import record
+from train.benchmarks import BENCHMARKS
+from train.errors import TrainError
 from train.recipe import Recipe
 from train.run import Run, whole
 
-_LIMITS = """Educational only. Not a substitute for professional medical advice: it can be wrong, outdated or incomplete and sound just as
-sure. Not for emergencies, diagnosis, prescribing or doses, nor for decisions about anybody in particular. In an emergency call the local
-emergency number. English only; it has not been evaluated by clinicians."""
+_INTENDED = """Intended for learning and for research: explaining health topics in general terms to adults, trying out what a small
+model can and cannot do, and as a starting point for better ones."""
+
+_LIMITS = """Educational only, and not a substitute for professional medical advice. It can be wrong, outdated or incomplete and sound
+just as sure; what it says must be checked before anybody relies on it. Not for emergencies (call the local emergency number),
+diagnosis, prescribing or doses, nor for decisions about anybody in particular. It learned from texts as they are, with their
+mistakes and biases. English only. It has not been evaluated by clinicians."""
+
+_GEMMA = """Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms. This model is a derivative:
+its weights were modified by fine-tuning. The terms, with their use restrictions, apply to it and to whatever is made from it."""
+
+_KINDS = {"answer": "answers", "sequence": "whole sequences"}
+_SPLITS = {"train": "train (a sample)", "validation": "validation (a sample)", "test": "test"}
+_WAYS = {"plain": "likeliest option", "normalised": "likeliest option per character"}
+_BITS = {4: "4-bit NF4 (double quantisation)", 16: "16-bit", 32: "32-bit"}
 
 
-def card(recipe: Recipe, metrics: dict[str, Any]) -> str:
-    """The card of a run: front matter with a model-index, then what a reader has to know."""
-    evaluation, training, merge = metrics["evaluation"], metrics["training"], metrics["merge"]
-    scores = evaluation["scores"]
-    front = yaml.safe_dump(_front(recipe, scores), sort_keys=False, allow_unicode=True)
-    rows = "\n".join(
-        f"| {kind} | {split} | {_figure(scores['base'][split][kind])} | {_figure(scores['merged'][split][kind])} "
-        f"| {_figure(scores['merged'][split][kind]['change'])} |"
-        for kind in ("answer", "sequence")
-        for split in ("train", "validation", "test")
-    )
-    ways = "\n".join(f"- {way}: {_figure(found)}" for way, found in merge["validation"].items())
-    samples = "\n\n".join(
-        f"**{sample['question']}**\n\n{_quoted(sample['answer'])}" for sample in evaluation["samples"]
-    )
-    return f"""---
-{front}---
-
-# {recipe.name}
-
-`{recipe.base}` fine-tuned to answer health questions, with LoRA on {_bits(recipe.bits)} weights.
-
-{_LIMITS}
-
-## Scores
-
-Negative log-likelihood a token in nats, token-weighted, with its 95 % interval over examples; lower is better. "Change" is paired on the
-same examples. Measured on the merged model, as published.
-
-| loss on | split | base | this model | change |
-|---|---|---|---|---|
-{rows}
-
-## How it was made
-
-Data: {", ".join(f"`{data}`" for data in recipe.data)}. {training["examples"]:,} training examples in {training["rows"]:,} rows of
-{recipe.max_length} tokens, {training["tokens"]:,} tokens; {training["dropped"]:,} examples had no room for an answer. {training["steps"]:,} steps of
-{recipe.batch_size} × {recipe.accumulation} rows, learning rate {recipe.learning_rate:g}, rank {recipe.lora_r}, alpha {recipe.lora_alpha}, on
-{", ".join(recipe.lora_modules)}: {training["trainable_parameters"]:,} parameters, {training["seconds"]:,} seconds on {training["device"]}. Seed {recipe.seed}.
-
-Merged on the {merge["kept"]}, which scored better on validation answers:
-
-{ways}
-
-## Sample answers
-
-Greedy, through the same engine that serves the page. Not chosen.
-
-{samples}
-"""
+def card(recipe: Recipe, metrics: dict[str, Any], info: dict[str, Any], report: dict[str, Any], licence: str) -> str:
+    """The card of a run, from what its stages recorded: metrics.json, training_info.json and data/report.json, and from the
+    base's licence. Front matter with a model-index, then what a reader has to know."""
+    evaluation, gemma = metrics["evaluation"], licence == "gemma"
+    front = _front(recipe, evaluation["scores"], licence).to_yaml()
+    parts = [
+        f"---\n{front}\n---",
+        f"# {recipe.name}",
+        f"{_base(recipe)} fine-tuned to answer health questions, with LoRA on {_BITS[recipe.bits]} weights, and merged.",
+        f"## Intended use\n\n{_INTENDED}",
+        f"## Limits\n\n{_LIMITS}",
+        f"## Scores\n\n{_scores(evaluation)}",
+        f"## Data\n\n{_data(recipe, report)}",
+        f"## How it was made\n\n{_method(recipe, metrics, info)}",
+        f"## Sample answers\n\nGreedy, through the same engine that serves the page; not chosen.\n\n{_samples(evaluation)}",
+        f"## Licence\n\n{_GEMMA if gemma else f'As the base: `{licence}`.'} The licences of the data are listed above.",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def write(run: Run) -> None:
-    """Make the run's README.md, and put a copy beside the merged weights. Raises `TrainError` for missing metrics."""
+    """Make the run's README.md, and put a copy beside the merged weights. Raises `TrainError` for missing records."""
     run.need(run.merged, "merge")
     run.need(run.metrics, "evaluate")
     metrics = run.recorded()
     for name, stage in (("training", "finetune"), ("merge", "merge"), ("evaluation", "evaluate")):
         if name not in metrics:
             run.need(run.folder / f"{name} of metrics.json", stage)
-    text = card(run.recipe, metrics)
+    report = json.loads(run.need(run.data / "report.json", "prepare").read_text(encoding="utf-8"))
+    text = card(run.recipe, metrics, record.info(run), report, _licence(run.recipe))
     for file in (run.folder / "README.md", run.merged / "README.md"):
         with whole(file) as path:
             path.write_text(text, encoding="utf-8")
 
 
-def _front(recipe: Recipe, scores: dict[str, Any]) -> dict[str, Any]:
-    gemma = "gemma" in recipe.base.lower()
+def _licence(recipe: Recipe) -> str:
+    """What the base's own card says; the derivative's is the same."""
+    from train.base import _folder
+
+    file = _folder(recipe) / "README.md"
+    stated = ModelCard.load(file, ignore_metadata_errors=True).data.license if file.is_file() else None
+    if stated or "gemma" in recipe.base.lower():
+        return str(stated or "gemma")
+    raise TrainError(f"The base {recipe.base} has no README.md that states its licence; write one beside its weights.")
+
+
+def _front(recipe: Recipe, scores: dict[str, Any], licence: str) -> ModelCardData:
+    tuned, data = scores["merged"], recipe.data[0]
+
+    # The Hub tells results apart by task and data set only, so that what was measured stands in the metric's name.
+    def on_test(value: float, metric: str, name: str) -> EvalResult:
+        return EvalResult(
+            "text-generation", _named(data), "test split", metric, value, metric_name=name, dataset_split="test"
+        )
+
     results = [
-        {
-            "task": {"type": "text-generation"},
-            "dataset": {"name": f"test split, {kind} tokens", "type": recipe.data[0].partition(":")[0]},
-            "metrics": [{"type": "perplexity", "value": scores["merged"]["test"][kind]["perplexity"]}],
-        }
-        for kind in ("answer", "sequence")
+        on_test(tuned["test"][kind]["perplexity"], "perplexity", f"perplexity of {words}")
+        for kind, words in _KINDS.items()
     ]
-    return {
-        "license": "gemma" if gemma else "mit",
-        "base_model": recipe.base,
-        "datasets": [data.partition(":")[0] for data in recipe.data],
-        "language": "en",
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["medical", "question-answering", "lora"],
-        "model-index": [{"name": recipe.name, "results": results}],
+    if "rouge_l" in tuned:
+        results.append(on_test(tuned["rouge_l"]["mean"], "rouge", "ROUGE-L of written answers"))
+    for name, ways in tuned.get("multiple_choice", {}).items():
+        benchmark = BENCHMARKS[name]
+        results += [
+            EvalResult(
+                "multiple-choice", benchmark.repository, benchmark.title, "accuracy", found["share"],
+                metric_name=f"accuracy, {_WAYS[way]}", dataset_split=benchmark.split,
+            )
+            for way, found in ways.items()
+        ]  # fmt: skip
+    return ModelCardData(
+        license=licence,
+        base_model=recipe.base if _on_hub(recipe.base) else None,
+        datasets=[_repository(one) for one in recipe.data if _on_hub(_repository(one))] or None,
+        language="en",
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["medical", "question-answering", "lora"],
+        model_name=recipe.name,
+        eval_results=results,
+    )
+
+
+# ---- sections -------------------------------------------------------------------------------------------------------
+
+
+def _scores(evaluation: dict[str, Any]) -> str:
+    scores = evaluation["scores"]
+    base, tuned = scores["base"], scores["merged"]
+    parts = [
+        f"In one sentence: {evaluation['verdict']}",
+        "Losses are negative log-likelihoods a token in nats, weighted by tokens; the smaller the better. Brackets hold 95 % "
+        "intervals over examples. A change is paired, on the same examples. Base and this model are scored in the same precision, unquantised.",
+        _table(
+            ["loss on", "split", "examples", "base", "this model", "change", "perplexity: base", "this model"],
+            [
+                [
+                    _KINDS[kind], _SPLITS[split], f"{found['examples']:,}", _figure(base[split][kind]), _figure(found),
+                    _figure(found["change"], sign="+"), f"{base[split][kind]['perplexity']:,.4g}", f"{found['perplexity']:,.4g}",
+                ]
+                for kind in _KINDS for split in _SPLITS for found in [tuned[split][kind]]
+            ],
+        ),
+    ]  # fmt: skip
+    parts.append("The steps between, and what each costs or gains, on the answers of the test split:")
+    names = {
+        "base": "base",
+        "quantised base": "base in 4 bits",
+        "adapter": "base with adapter, as trained",
+        "merged": "merged",
     }
+    parts.append(
+        _table(
+            ["model", "loss", "perplexity"],
+            [
+                [names[name], _figure(found["test"]["answer"]), f"{found['test']['answer']['perplexity']:,.4g}"]
+                for name, found in scores.items()
+            ],
+        )
+    )
+    sources = tuned["test"]["answer"]["by_source"]
+    if len(sources) > 1:
+        before = base["test"]["answer"]["by_source"]
+        rows = [[name, f"{one['examples']:,}", _figure(before[name]), _figure(one)] for name, one in sources.items()]
+        parts += ["By source, on the same answers:", _table(["source", "examples", "base", "this model"], rows)]
+    if "multiple_choice" in tuned:
+        parts += ["Multiple choice, asked through the chat template with the system prompt, no examples given; guessing is "
+                  "right in 25 %. Not comparable with leaderboards that prompt otherwise.", _choices(base, tuned)]  # fmt: skip
+    if "rouge_l" in tuned:
+        found = tuned["rouge_l"]
+        parts.append(
+            f"ROUGE-L (F1, stemmed) of {found['examples']:,} written answers against the data's, greedy: base "
+            f"{_figure(base['rouge_l'], 'mean')}, this model {_figure(found, 'mean')}, change "
+            f"{_figure(found['change'], 'mean', sign='+')}."
+        )
+    return "\n\n".join(parts)
 
 
-def _figure(found: dict[str, Any]) -> str:
-    if found["loss"] is None:
+def _choices(base: dict[str, Any], tuned: dict[str, Any]) -> str:
+    rows = [
+        [BENCHMARKS[name].title, _WAYS[way], f"{found['questions']:,}", _figure(base["multiple_choice"][name][way], "share"),
+         _figure(found, "share"), _figure(found["change"], "mean", sign="+")]
+        for name, ways in tuned["multiple_choice"].items() for way, found in ways.items()
+    ]  # fmt: skip
+    return _table(["benchmark", "counted as right", "questions", "base", "this model", "change"], rows)
+
+
+def _data(recipe: Recipe, report: dict[str, Any]) -> str:
+    given = ", ".join(f"`{_named(one)}`" + _at(report["revisions"].get(one, "")) for one in recipe.data)
+    shares = ", ".join(f"{name} {count:,}" for name, count in report["splits"].items())
+    used = {name: fates for name, fates in report["sources"].items() if fates["used"]}
+    return (
+        f"{given}: {report['rows']:,} rows, of which {sum(report['splits'].values()):,} were used after cleaning and removing "
+        f"duplicates ({shares}). No question stands on two sides of the split.\n\n"
+        + _table(["source", "rows used", "licence"], [[n, f"{f['used']:,}", f["licence"]] for n, f in used.items()])
+    )
+
+
+def _method(recipe: Recipe, metrics: dict[str, Any], info: dict[str, Any]) -> str:
+    training, merge = metrics["training"], metrics["merge"]
+    learned = "the answer and its end" if recipe.loss == "answer" else "the whole sequence"
+    ways = "\n".join(f"- {way}: {_figure(found)}" for way, found in merge["validation"].items())
+    return (
+        f"LoRA of rank {recipe.lora_r}, alpha {recipe.lora_alpha}, dropout {recipe.lora_dropout:g} on "
+        f"{', '.join(recipe.lora_modules)}: {training['trainable_parameters']:,} parameters. {training['examples']:,} examples, "
+        f"{training['tokens']:,} tokens, in {training['rows']:,} rows of at most {recipe.max_length:,}; {training['dropped']:,} "
+        f"examples had no room for an answer. The loss is on {learned}. {training['steps']:,} steps of {recipe.batch_size} × "
+        f"{recipe.accumulation} rows, {recipe.optimizer}, learning rate {recipe.learning_rate:g}, {recipe.schedule} schedule; the "
+        f"checkpoint with the best validation loss was kept. Seed {recipe.seed}. {_cost(training, info)}\n\n"
+        f"Merged on the {merge['kept']}, by the loss on validation {_KINDS[recipe.loss]}:\n\n{ways}\n\n"
+        f"Loaded again, the merged model's logits differ from those of base and adapter by {merge['logit_rounding']:.2%} of their "
+        f"spread (at most {merge['logit_bound']:.0%} is allowed; training changed them by {merge['logit_change']:.0%})."
+    )
+
+
+def _cost(training: dict[str, Any], info: dict[str, Any]) -> str:
+    text = f"Training took {_duration(training['seconds'])} on {training['device']}."
+    if stages := info.get("stages", {}):
+        whole_time = _duration(sum(stage["seconds"] for stage in stages.values()))
+        last = list(stages.values())[-1]
+        machine, versions = last["hardware"], ", ".join(f"{name} {number}" for name, number in last["versions"].items())
+        text += (
+            f" All stages: {whole_time}, {machine['cores']} cores, {machine['memory_gib']:g} GiB of memory"
+            f"{''.join(', ' + gpu for gpu in machine['gpus'])}; {versions}."
+        )
+    return text
+
+
+def _samples(evaluation: dict[str, Any]) -> str:
+    return "\n\n".join(
+        f"**{sample['question']}**\n\nBase:\n\n{_quoted(sample['base'])}\n\nThis model:\n\n{_quoted(sample['answer'])}"
+        for sample in evaluation["samples"]
+    )
+
+
+# ---- words ----------------------------------------------------------------------------------------------------------
+
+
+def _figure(found: dict[str, Any], name: str = "loss", sign: str = "") -> str:
+    if found[name] is None:
         return "–"
     low, high = found["interval"]
-    return f"{found['loss']:.4f} ({low:.4f} to {high:.4f})"
+    return f"{_number(found[name], sign)} ({_number(low, sign)} to {_number(high, sign)})"
 
 
-def _bits(bits: int) -> str:
-    return {4: "4-bit NF4 (double quantisation)", 16: "16-bit", 32: "32-bit"}[bits]
+def _number(value: float, sign: str) -> str:
+    """Four decimals, or three digits where those would all be 0."""
+    return f"{value:{sign}.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:{sign}.2g}"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def _base(recipe: Recipe) -> str:
+    return f"`{_named(recipe.base)}`" + _at(recipe.base_revision)
+
+
+def _at(revision: str) -> str:
+    return f" (revision `{revision}`)" if revision else ""
+
+
+def _named(name: str) -> str:
+    """A repository, or a file or folder of the project; of another place on the machine that trained only the end."""
+    return name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".", "~")) else _repository(name)
+
+
+def _repository(data: str) -> str:
+    return re.split("[:@]", data)[0]
+
+
+def _on_hub(name: str) -> bool:
+    """Whether this names a repository rather than a file or folder here."""
+    from pathlib import Path
+
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not Path(name).exists()
 
 
 def _quoted(text: str) -> str:
-    return "\n".join(f"> {line}" for line in text.strip().splitlines())
+    return "\n".join(f"> {line}" for line in text.strip().splitlines()) or "> (nothing)"

@@ -2,6 +2,9 @@
 
 Nothing here depends on the order of the rows, unless the recipe draws the first ones: rows are put into an order of
 their content's hash before anything is chosen among them.
+
+The recipe `seed` goes another way, that of the project it is named after: white space alone is cleaned, duplicates and
+benchmark questions stay, the first rows are taken, and a shuffle splits them.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from train.clean import normalise, tidy, tidy_answer, words
 from train.errors import TrainError
 from train.recipe import Recipe
 from train.report import Findings, Splits, write_report
-from train.run import whole
+from train.run import MADE_FROM, whole
 from train.sources import DataSet, Malformed, Naming, RawRow, licence
 
 if TYPE_CHECKING:
@@ -52,17 +55,21 @@ def prepare(
     run: Path,
     tokenizer: PreTrainedTokenizerBase | None = None,
     benchmarks: Collection[str] = (),
+    made_from: str = "",
 ) -> None:
     """Make run/data: train, validation and test.parquet (question, answer, source), report.json and report.md with plots.
 
     With a tokenizer the report also says how much of an example `recipe.max_length` cuts off. Rows that overlap with
-    `benchmarks`, normalised questions, are left out. The folder appears whole or not at all. Raises `TrainError` for data
-    that cannot be loaded, is malformed beyond `recipe.most_malformed` or leaves a split empty.
+    `benchmarks`, their questions, are left out. The folder appears whole or not at all, with the fingerprint `made_from` in
+    it. Raises `TrainError` for data that cannot be loaded, is malformed beyond `recipe.most_malformed` or leaves a split
+    empty.
     """
     findings = Findings(recipe)
     rows = gather(recipe, findings)
-    rows = _without(rows, overlapping([row.question for row in rows], benchmarks), "overlap with a benchmark", findings)
-    rows = drop_duplicates(rows, recipe, findings)
+    if recipe.cleaning == "full":
+        asked = overlapping([row.question for row in rows], benchmarks)
+        rows = _without(rows, asked, "overlap with a benchmark", findings)
+        rows = drop_duplicates(rows, recipe, findings)
     rows = draw(rows, recipe, findings)
     splits = split(rows, recipe)
     for name, part in splits.items():
@@ -76,6 +83,8 @@ def prepare(
         for name, part in splits.items():
             _write(folder / f"{name}.parquet", part)
         write_report(folder, findings, _columns(splits), tokenizer)
+        if made_from:
+            (folder / MADE_FROM).write_text(made_from)
 
 
 def gather(recipe: Recipe, findings: Findings) -> list[Row]:
@@ -130,8 +139,11 @@ def _clean(raw: list[RawRow], data_set: DataSet, index: int, recipe: Recipe, fin
         if source in recipe.leave_out:
             findings.count(source, "source left out")
             continue
-        question = tidy(naming.question(row), findings.changed)
-        answer = tidy_answer(tidy(row.output, findings.changed), question, findings.changed)
+        if recipe.cleaning == "full":
+            question = tidy(naming.question(row), findings.changed)
+            answer = tidy_answer(tidy(row.output, findings.changed), question, findings.changed)
+        else:
+            question, answer = (" ".join(text.split()) for text in (f"{row.instruction} {row.input}", row.output))
         if reason := _unfit(question, answer, recipe):
             findings.drop(source, reason, question, answer)
             continue
@@ -145,8 +157,10 @@ def _unfit(question: str, answer: str, recipe: Recipe) -> str:
             return f"{name} under {recipe.min_characters} characters"
         if text.count(" ") >= recipe.max_words:
             return f"{name} over {recipe.max_words} words"
-        if "\ufffd" in text:
+        if recipe.cleaning == "full" and "\ufffd" in text:
             return "text that could not be decoded"
+    if recipe.cleaning == "spaces":
+        return ""
     return "answer only repeats the question" if words(question) == words(answer) else ""
 
 
@@ -187,7 +201,7 @@ def drop_duplicates(rows: list[Row], recipe: Recipe, findings: Findings) -> list
 
     Near is a Jaccard similarity of at least `recipe.near_duplicates` between sets of three words in a row: of question
     and answer together for duplicates; across splits of the questions or of the answers, if they are long enough to
-    tell. There the row on the side of evaluation goes.
+    tell. There the row on the side of evaluation goes. Rows that are split by a shuffle have no sides yet.
     """
     first: dict[bytes, int] = {}
     exact = {index for index, row in enumerate(rows) if first.setdefault(row.key, index) != index}
@@ -204,6 +218,8 @@ def drop_duplicates(rows: list[Row], recipe: Recipe, findings: Findings) -> list
             near.add(index)
     keep = [index for index in range(len(rows)) if index not in drop]
     rows, questions, answers = _without(rows, drop, "near duplicate", findings), questions[keep], answers[keep]
+    if recipe.draw == "first":
+        return rows
     across = _across_splits(rows, questions, answers, recipe)
     return _without(rows, across, "near duplicate on another side of the split", findings)
 
@@ -360,8 +376,13 @@ def side(question: str, recipe: Recipe) -> str:
     return "train" if place < train else "validation" if place < train + validation else "test"
 
 
-def split(rows: Iterable[Row], recipe: Recipe) -> dict[str, list[Row]]:
-    """The rows by split, in their order."""
+def split(rows: Sequence[Row], recipe: Recipe) -> dict[str, list[Row]]:
+    """The rows by split, in their order; the first ones shuffled, as the seed project did with NumPy's old generator."""
+    if recipe.draw == "first":
+        order = np.random.RandomState(recipe.seed).permutation(len(rows))
+        train, validation = (int(len(rows) * share) for share in recipe.splits[:2])
+        parts = np.split(order, [train, train + validation])
+        return {name: [rows[index] for index in part] for name, part in zip(SPLITS, parts, strict=True)}
     splits: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for row in rows:
         splits[side(row.question, recipe)].append(row)

@@ -2,7 +2,7 @@
 
     sample.jsonl → lessons (many wordings of each question) → tokenizer → Gemma 3 of 4M parameters → space/demo
 
-Everything is drawn from one seed and computed on two threads, so a build can be repeated bit by bit.
+Everything is drawn from one seed and computed on two threads, so on one kind of CPU a build can be repeated bit by bit.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def loss_of(model: Gemma3ForCausalLM, prefix: torch.Tensor, batch: Sequence[Exam
     width = max(len(example.ids) for example in batch)
     ids = torch.tensor([example.ids + [PAD] * (width - len(example.ids)) for example in batch])
     rows, columns = torch.tensor([(row, at) for row, example in enumerate(batch) for at in example.learned]).T
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16()):
         past = model.model(input_ids=prefix[None], use_cache=True).past_key_values
         past.batch_repeat_interleave(len(batch))
         hidden = model.model(input_ids=ids, past_key_values=past, use_cache=True).last_hidden_state[rows, columns]
@@ -236,6 +236,14 @@ def loss_of(model: Gemma3ForCausalLM, prefix: torch.Tensor, batch: Sequence[Exam
         chunks = zip(torch.split(hidden, 512), torch.split(targets, 512), strict=True)
         losses = [cross_entropy(model.lm_head(h).float(), t, reduction="sum") for h, t in chunks]
     return torch.stack(losses).sum() / len(targets)
+
+
+def _has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16; others emulate it, at a fortieth of float32's speed."""
+    import torch
+
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def train(model: Gemma3ForCausalLM, prefix: list[int], examples: Sequence[Example], plan: Plan) -> dict[str, Any]:

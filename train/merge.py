@@ -7,6 +7,8 @@ figures are published.
 
 from __future__ import annotations
 
+import gc
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,105 +17,138 @@ import torch
 
 from train.base import keep_differentiable, load_base
 from train.errors import TrainError
-from train.evaluate import Examples, losses
+from train.evaluate import QUESTIONS, Examples, losses
 from train.recipe import Recipe
 from train.run import MADE_FROM, Run, done, fingerprint, whole
 from train.statistics import interval
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LOGIT_BOUND = 0.05
-"""Largest root-mean-square difference of the published bfloat16 logits from the merged float ones, in units of their own
-standard deviation; bfloat16 keeps 8 bits."""
+"""Largest root-mean-square difference of the published bfloat16 model's logits from those of base and adapter, unmerged, in
+units of their own standard deviation; bfloat16 keeps 8 bits."""
 
 
 def merge(run: Run) -> None:
     """Make run/merged and record both ways of merging. Raises `TrainError` when the result does not prove itself."""
     adapter = run.need(run.adapter, "finetune")
+    run.need(run.data, "prepare")
     mark = fingerprint(adapter, run.recipe.base, run.recipe.base_revision, run.recipe.bits)
-    if done(run.merged, mark):
+    # Both, because a kill may come between the two.
+    if done(run.merged, mark) and run.recorded("merge").get("made_from") == mark:
         print(f"merge: {run.merged} is up to date.")
         return
-    ways = {"16-bit base": 16} | ({"dequantised base": 4} if run.recipe.bits == 4 else {})
-    scores: dict[str, Any] = {}
-    best: tuple[float, str] | None = None
-    for way, bits in ways.items():
-        model, tokenizer = _merged(run.recipe, adapter, bits)
-        examples = Examples(run.data / "validation.parquet", tokenizer, run.recipe, most=run.recipe.eval_examples)
-        found = interval(*losses(model, examples))
-        scores[way] = found
+    ways = {"16-bit base": 32} | ({"dequantised base": 4} if run.recipe.bits == 4 else {})
+    scores = {way: _score(run, bits) for way, bits in ways.items()}
+    for way, found in scores.items():
         print(f"merge: on the {way}: validation loss {found['loss']}", flush=True)
-        if best is None or found["loss"] < best[0]:
-            best = (found["loss"], way)
-            _save(run, model, tokenizer, mark)
-    assert best is not None
-    run.record(merge={"kept": best[1], "validation": scores, **_prove(run, adapter, ways[best[1]])})
+    kept = min(scores, key=lambda way: float(scores[way]["loss"]))
+    with whole(run.merged) as folder:
+        before = _build(run, ways[kept], folder)
+        proof = _prove(folder, before)
+        (folder / MADE_FROM).write_text(mark)
+        run.record(merge={"made_from": mark, "kept": kept, "validation": scores, **proof})
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _plain_base(recipe: Recipe, bits: Any) -> tuple[PreTrainedModel, Any]:
-    model, tokenizer = load_base(replace(recipe, bits=bits), _device())
-    if bits == 4:
-        model = model.dequantize()
-        keep_differentiable(model)
-    return model, tokenizer
-
-
-def _merged(recipe: Recipe, adapter: Path, bits: int) -> tuple[PreTrainedModel, Any]:
+def _adapted(run: Run, bits: Any) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+    """The adapter on the base in float32: 4 the dequantised one, 32 the original, whose 16 bits float32 holds exactly."""
     from peft import PeftModel
 
-    base, tokenizer = _plain_base(recipe, bits)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    base, tokenizer = load_base(replace(run.recipe, bits=bits), device)
+    if bits == 4:
+        base = base.dequantize().float()
+        keep_differentiable(base)
+    return PeftModel.from_pretrained(base, run.adapter), tokenizer
+
+
+def _merged(adapted: PeftModel, adapter: Path) -> PreTrainedModel:
     try:
-        merged = PeftModel.from_pretrained(base, adapter).merge_and_unload(safe_merge=True)
-    except ValueError as error:
-        raise TrainError(f"The adapter {adapter} cannot be merged ({error}); train it again.") from error
-    return merged, tokenizer
+        merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
+    except ValueError as error:  # NaN
+        raise TrainError(f"The adapter {adapter} cannot be merged ({error}); delete it and train again.") from error
+    return merged
 
 
-def _save(run: Run, model: PreTrainedModel, tokenizer: Any, mark: str) -> None:
-    """The published shape: bfloat16 safetensors with the head tied, tokenizer, template, generation_config."""
-    with whole(run.merged) as folder:
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.to(torch.bfloat16).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        (folder / MADE_FROM).write_text(mark)
+def _score(run: Run, bits: int) -> dict[str, Any]:
+    """The merged model's loss on validation answers (or sequences, where those are what was trained on)."""
+    adapted, tokenizer = _adapted(run, bits)
+    examples = Examples(run.data / "validation.parquet", tokenizer, run.recipe, most=run.recipe.eval_examples)
+    found = interval(*losses(_merged(adapted, run.adapter), examples)[run.recipe.loss])
+    if found["loss"] is None or not math.isfinite(found["loss"]):
+        raise TrainError(
+            f"The merged model's validation loss is {found['loss']}; look at {run.folder / 'loss.png'} and train again."
+        )
+    del adapted
+    gc.collect()
+    return found
 
 
-def _prove(run: Run, adapter: Path, bits: int) -> dict[str, Any]:
-    """Loads what was written as anybody would, and compares it with base and merged model. Raises `TrainError`."""
-    from safetensors import safe_open
+def _build(run: Run, bits: int, folder: Path) -> dict[str, Any]:
+    """Write the published shape: bfloat16 safetensors with the head tied, tokenizer, template, generation_config.
+
+    Returns what the written model has to show: the logits of the base and of base and adapter, unmerged, [tokens,
+    vocabulary], the prompt's ids, the chat template, and whether the head is tied.
+    """
+    adapted, tokenizer = _adapted(run, bits)
+    ids = torch.tensor([_prompt(tokenizer, run.recipe)], device=adapted.device)
+    with adapted.disable_adapter():
+        base = _logits(adapted, ids)
+    before = {
+        "ids": ids,
+        "base": base,
+        "adapter": _logits(adapted, ids),
+        "template": tokenizer.chat_template,
+        "tied": bool(adapted.config.tie_word_embeddings),
+    }
+    model = _merged(adapted, run.adapter)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return before
+
+
+def _prompt(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> list[int]:
+    from train.packing import texts
+
+    asked, _ = texts(QUESTIONS[0], "", tokenizer, recipe)
+    return list(tokenizer(asked, add_special_tokens=False)["input_ids"])
+
+
+def _prove(folder: Path, before: dict[str, Any]) -> dict[str, Any]:
+    """Loads what was written as anybody would, and holds it against what it was made from. Raises `TrainError`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(run.merged)
-    if run.recipe.prompt == "chat" and not tokenizer.chat_template:
-        raise TrainError(f"{run.merged} has lost the chat template; merge again.")
-    for file in run.merged.glob("*.safetensors"):
-        with safe_open(file, "pt") as tensors:
-            if "lm_head.weight" in list(tensors.keys()):
-                raise TrainError(f"{file} holds a head of its own, which Gemma ties to the embedding; merge again.")
-    ids = tokenizer("What are the symptoms of diabetes?", return_tensors="pt")["input_ids"].to(_device())
-    published = AutoModelForCausalLM.from_pretrained(run.merged, dtype=torch.float32).to(_device())
-    logits = {"published": _logits(published, ids)}
-    logits["merged"] = _logits(_merged(run.recipe, adapter, bits)[0], ids)
-    logits["base"] = _logits(_plain_base(run.recipe, bits)[0], ids)
-    scale = logits["merged"].std()
-    rounding = float((logits["published"] - logits["merged"]).square().mean().sqrt() / scale)
-    change = float((logits["published"] - logits["base"]).square().mean().sqrt() / scale)
-    if change <= rounding:
-        raise TrainError(f"Merging changed nothing: {run.merged} writes as the base does; train the adapter again.")
-    if rounding > LOGIT_BOUND:
+    for file in ("tokenizer.json", "config.json", "generation_config.json"):
+        if not (folder / file).is_file():
+            raise TrainError(
+                f"The merged model has no {file}; the base must have one, so choose another or fetch it again."
+            )
+    if AutoTokenizer.from_pretrained(folder).chat_template != before["template"]:
+        raise TrainError("The merged model has lost the base's chat template; merge again.")
+    ids = before["ids"]
+    published = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(ids.device)
+    head, embedding = published.get_output_embeddings().weight, published.get_input_embeddings().weight
+    if (head.data_ptr() == embedding.data_ptr()) != before["tied"]:
+        raise TrainError(f"The head of the merged model is {'not ' if before['tied'] else ''}tied, unlike the base's.")
+    logits, scale = _logits(published, ids), before["adapter"].std()
+    rounding = float((logits - before["adapter"]).square().mean().sqrt() / scale)
+    change = float((logits - before["base"]).square().mean().sqrt() / scale)
+    if not rounding <= LOGIT_BOUND:
         raise TrainError(
-            f"{run.merged} differs from the merged model by {rounding:.3f}, more than {LOGIT_BOUND}; merge again."
+            f"The merged model's logits differ from the adapter's by {rounding:.3f} of their spread, more than "
+            f"{LOGIT_BOUND}; merge again."
         )
+    if not change > rounding:
+        raise TrainError("Merging changed nothing: the model writes as the base does; train the adapter again.")
     return {"logit_rounding": round(rounding, 5), "logit_change": round(change, 5), "logit_bound": LOGIT_BOUND}
 
 
 def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    model.eval()
     with torch.inference_mode():
-        logits: torch.Tensor = model(ids, use_cache=False).logits
+        logits: torch.Tensor = model(ids, use_cache=False).logits[0]
     return logits.float()

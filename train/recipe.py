@@ -37,8 +37,11 @@ class Recipe:
         ("cord19", "mmlu"), "sources to leave out: what is not question answering, and what a benchmark tests"
     )
     examples: int = _option(50_000, "examples drawn from the cleaned rows; 0: all", 0)
+    cleaning: Literal["full", "spaces"] = _option(
+        "full", "mend texts and drop what is bad, or only collapse white space and keep all (as the seed project did)"
+    )
     draw: Literal["random", "first"] = _option(
-        "random", "draw examples at random, or take the first (as the seed project did)"
+        "random", "draw at random and split by question, or take the first and shuffle (as the seed project did)"
     )
     splits: tuple[float, ...] = _option((0.70, 0.15, 0.15), "shares of train, validation and test")
     min_characters: int = _option(10, "fewest characters of a question and of an answer", 1)
@@ -77,6 +80,13 @@ class Recipe:
     gradient_checkpointing: bool = _option(False, "trade time for memory; switched on by itself when memory runs out")
     seed: int = _option(42, "seed of draws, shuffles and weights", 0)
     report_to: tuple[str, ...] = _option((), "trackers: trackio, tensorboard, wandb, …")
+
+    benchmarks: tuple[str, ...] = _option(
+        ("medmcqa", "medqa"),
+        "multiple choice to score, and to keep out of the data: NAME, or NAME=FILE of the published columns",
+    )
+    benchmark_questions: int = _option(1000, "questions of each benchmark, drawn by the seed; 0: all", 0)
+    rouge_examples: int = _option(100, "test questions whose written answers are compared by ROUGE-L; 0: none", 0)
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))

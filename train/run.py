@@ -74,29 +74,40 @@ def start(recipe: Recipe, folder: Path | None = None) -> Run:
     import yaml
 
     run = Run(recipe, folder or RUNS / recipe.name)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with whole(run.folder / "recipe.yaml") as file:
-        file.write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    if os.environ.get("RANK", "0") == "0":  # one of the processes that train together
+        with whole(run.folder / "recipe.yaml") as file:
+            file.write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
     return run
 
 
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:
     """A path beside `target` to write a file or a folder to; it becomes `target` when the block ends without an error."""
-    work = target.with_name(f".{target.name}.{os.getpid()}")
-    _remove(work)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    work = target.with_name(f".{target.name}.new")
     try:
-        yield work
-        if target.is_dir():
-            _remove(target)
-        os.replace(work, target)
-    except OSError as error:
-        raise TrainError(
-            f"{target} could not be written ({os.strerror(error.errno or 0)}); make room and run the stage again."
-        ) from error
+        with writing(target):
+            _remove(work)  # of a process that was killed
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield work
+            if target.is_dir():
+                _remove(target)
+            os.replace(work, target)
     finally:
         _remove(work)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turns what a full disk or missing rights raise, which differs by library, into a `TrainError`."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors and torch have no type of their own for it: an OSError of Rust's, and a file shorter than it should be
+        of_library = any(said in str(error) for said in ("I/O error", "PytorchStreamWriter", "inline_container"))
+        if not isinstance(error, OSError) and not of_library:
+            raise
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
+        raise TrainError(f"{target} could not be written ({reason}); make room and run the stage again.") from error
 
 
 def _remove(path: Path) -> None:
@@ -114,7 +125,8 @@ def fingerprint(*parts: Any) -> str:
             for file in sorted(part.rglob("*") if part.is_dir() else [part]):
                 if file.is_file() and file.name != MADE_FROM:
                     digest.update(str(file.relative_to(part) if part.is_dir() else file.name).encode())
-                    digest.update(hashlib.file_digest(file.open("rb"), "sha256").digest())
+                    with file.open("rb") as content:
+                        digest.update(hashlib.file_digest(content, "sha256").digest())
         else:
             digest.update(json.dumps(part, sort_keys=True, default=str).encode())
     return digest.hexdigest()

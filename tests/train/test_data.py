@@ -7,9 +7,11 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +19,7 @@ import pytest
 from train.clean import normalise, personal, tidy, tidy_answer, words
 from train.data import SPLITS, overlapping, prepare, side
 from train.errors import TrainError
-from train.recipe import Recipe
+from train.recipe import Recipe, read
 from train.sample import SAMPLE
 from train.sources import DataSet, Naming, RawRow, check
 
@@ -156,6 +158,26 @@ def test_the_seed_decides_the_draw(tmp_path):
 def test_the_first_rows_can_be_taken_instead(tmp_path):
     parts, _ = prepared(tmp_path, ROWS, examples=100, draw="first")
     assert {one["question"] for one in everything(parts)} == {one["input"] for one in ROWS[:100]}
+
+
+def test_the_seed_recipe_takes_splits_and_cleans_as_the_original_notebook(tmp_path):
+    """Held against the notebook's own few lines."""
+    rows = [{**row(n, DOCTOR), "output": row(n)["output"] + " &amp;  so\ton"} for n in range(120)]
+    rows[3:3] = [rows[0], {"instruction": ANSWER, "input": "Short?", "output": "no"}, row(900, TITLE)]
+    data = jsonl(tmp_path / "rows.jsonl", rows)
+    prepare(replace(read("seed"), data=(data,), examples=100), tmp_path / "run", benchmarks=[rows[5]["input"]])
+    parts = splits(tmp_path / "run")
+
+    passing = []
+    for one in rows:
+        question, answer = " ".join(f"{one['instruction']} {one['input']}".split()), " ".join(one["output"].split())
+        fits = min(len(question), len(answer)) >= 10 and max(len(question.split()), len(answer.split())) <= 500
+        if fits and len(passing) < 100:
+            passing.append((question, answer))
+    np.random.seed(42)
+    order = np.random.permutation(len(passing))
+    for name, places in (("train", order[:70]), ("validation", order[70:85]), ("test", order[85:])):
+        assert [(one["question"], one["answer"]) for one in parts[name]] == [passing[place] for place in places]
 
 
 def test_weights_decide_the_shares_of_data_sets(tmp_path):

@@ -1,14 +1,19 @@
-"""All stages for real on a small draw of our own sample: NF4, LoRA, checkpoints, merge, evaluation, card."""
+"""All stages for real on a small draw of our own sample: NF4, LoRA, checkpoints, merge, evaluation, card, and the app."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
+from huggingface_hub import ModelCard
+
+from tests.serving import free_port, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-SMALL = ["--examples", "300", "--epochs", "0.2", "--eval-steps", "3", "--eval-examples", "10"]
+SMALL = ["--examples", "300", "--epochs", "0.2", "--eval-steps", "3", "--eval-examples", "10", "--rouge-examples", "2"]
 
 
 def run(folder: Path) -> str:
@@ -18,17 +23,62 @@ def run(folder: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline") / "run"
+    run(folder)
+    return folder
+
+
 @pytest.mark.timeout(300)
-def test_all_stages_make_a_model_that_opens_plainly_and_are_left_out_the_second_time(tmp_path: Path) -> None:
+def test_all_stages_make_a_model_that_opens_plainly(finished: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    folder = tmp_path / "run"
-    run(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder / "merged")
-    assert model.num_parameters() > 2_000_000
-    metrics = json.loads((folder / "metrics.json").read_text())
+    assert AutoModelForCausalLM.from_pretrained(finished / "merged").num_parameters() > 2_000_000
+    metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["merge"]["logit_change"] > metrics["merge"]["logit_rounding"]
-    assert f"{metrics['training']['examples']:,} training examples" in (folder / "README.md").read_text()
-    assert (folder / "loss.png").stat().st_size > 1000
-    again = run(folder)
-    assert again.count("is up to date") == 4
+    assert list(metrics["evaluation"]["scores"]) == ["base", "quantised base", "adapter", "merged"]
+    assert metrics["evaluation"]["scores"]["merged"]["rouge_l"]["examples"] == 2
+    assert (finished / "loss.png").stat().st_size > 1000
+
+
+def test_its_records_and_its_card_are_of_this_run(finished: Path) -> None:
+    metrics, info = (json.loads((finished / name).read_text()) for name in ("metrics.json", "training_info.json"))
+    assert list(info["stages"]) == ["prepare", "finetune", "merge", "evaluate"]
+    assert info["tokens"] == metrics["training"]["tokens"]
+    text = (finished / "merged" / "README.md").read_text()
+    assert f"{metrics['training']['examples']:,} examples" in text
+    assert str(finished) not in text
+    card = ModelCard(text).data
+    assert card.license == "mit"
+    assert card.eval_results
+
+
+@pytest.mark.timeout(300)
+def test_the_second_time_nothing_is_done_again(finished: Path) -> None:
+    before = (finished / "training_info.json").read_bytes()
+    assert run(finished).count("is up to date") == 4
+    assert (finished / "training_info.json").read_bytes() == before
+
+
+def test_the_app_answers_with_the_merged_model(finished: Path, tmp_path: Path) -> None:
+    address, log = f"http://127.0.0.1:{(port := free_port())}", tmp_path / "log"
+    environment = os.environ | {"MODEL_ID": str(finished / "merged"), "GRADIO_SERVER_PORT": str(port)}
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=out, stderr=out)
+
+    def healthy() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return httpx.get(f"{address}/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_until(healthy, seconds=90)
+        body = httpx.post(f"{address}/answer", json={"text": "What are the symptoms of diabetes?"}, timeout=60).json()
+    finally:
+        process.kill()
+        process.wait()
+    assert "thirst" in body["answer"]
+    assert body["model"] == str(finished / "merged")

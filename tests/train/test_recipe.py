@@ -44,3 +44,19 @@ def test_a_bad_value_is_one_sentence_with_its_name(values: dict[str, object], wo
 def test_an_unknown_recipe_names_those_there_are() -> None:
     with pytest.raises(TrainError, match="demo, main, seed"):
         read("dmeo")
+
+
+def test_the_seed_recipe_is_the_original_notebooks_run() -> None:
+    """As its cells and outputs show it: BitsAndBytesConfig, LoraConfig, TrainingArguments, and the cells that prepare."""
+    notebook = {
+        "base": "google/gemma-3-1b-it", "bits": 4,
+        "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "lora_modules": ("q_proj", "k_proj", "v_proj", "o_proj"),
+        "data": ("lavita/medical-qa-datasets:all-processed",), "examples": 50_000, "draw": "first", "cleaning": "spaces",
+        "leave_out": (), "near_duplicates": 0, "min_characters": 10, "max_words": 500, "splits": (0.70, 0.15, 0.15),
+        "max_length": 512, "packing": False, "loss": "sequence",
+        "epochs": 1, "batch_size": 4, "accumulation": 4, "learning_rate": 2e-4, "schedule": "linear", "warmup_steps": 100,
+        "weight_decay": 0.01, "max_grad_norm": 0.3, "optimizer": "paged_adamw_8bit", "gradient_checkpointing": True,
+        "eval_steps": 250, "eval_examples": 7_500, "seed": 42,
+    }  # fmt: skip
+    recipe = read("seed")
+    assert {name: getattr(recipe, name) for name in notebook} == notebook
