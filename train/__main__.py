@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 _STAGES = {
+    "check": "see in seconds whether the run can work, before anything is downloaded",
     "prepare": "load, clean, split and report the data",
     "finetune": "train the adapter on the quantised base",
     "merge": "merge adapter and base into one model",
@@ -75,6 +77,8 @@ def _run(options: argparse.Namespace) -> int:
     from train.recipe import read
     from train.run import start
 
+    if options.stage != "finetune" and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise TrainError(f"Only finetune runs in several processes; run {options.stage} without accelerate launch.")
     given = {name.removeprefix("recipe_"): value for name, value in vars(options).items() if name.startswith("recipe_")}
     recipe = read(options.recipe, {name: value for name, value in given.items() if value is not None})
     run = start(recipe, options.folder)
@@ -82,6 +86,13 @@ def _run(options: argparse.Namespace) -> int:
         _stage(name)(run)
     print(f"Done: {run.folder}")
     return 0
+
+
+def _check(run: Run) -> None:
+    from train.check import check
+
+    if not check(run):
+        raise SystemExit(1)
 
 
 def _prepare(run: Run) -> None:
@@ -99,6 +110,8 @@ def _prepare(run: Run) -> None:
 
 def _stage(name: str) -> Callable[[Run], None]:
     # Each stage's libraries are heavy, and none needs all of them.
+    if name == "check":
+        return _check
     if name == "prepare":
         return _prepare
     if name == "finetune":
