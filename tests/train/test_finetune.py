@@ -332,7 +332,7 @@ def test_two_processes_learn_what_one_does(data, tmp_path):
 def test_several_gpus_in_one_process_are_refused(data, tmp_path, monkeypatch):
     run = run_of(tmp_path / "run", data)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(TrainError, match="There are 2 GPUs.*accelerate launch -m train finetune"):
+    with pytest.raises(TrainError, match=r"There are 2 GPUs.*accelerate launch -m train finetune"):
         finetune(run)
 
 
