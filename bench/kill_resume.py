@@ -25,10 +25,28 @@ from bench.results import write
 ROOT = Path(__file__).parent.parent
 BOUND = 1e-3
 """Largest difference of the losses, in nats a token."""
-RECIPE = (
-    "--recipe demo --examples 80 --epochs 1.5 --eval-steps 4 --eval-examples 8 --batch-size 2 --accumulation 2 "
-    "--max-length 128 --prompt plain --loss sequence"
-).split()
+RECIPE = [
+    "--recipe",
+    "demo",
+    "--examples",
+    "80",
+    "--epochs",
+    "1.5",
+    "--eval-steps",
+    "4",
+    "--eval-examples",
+    "8",
+    "--batch-size",
+    "2",
+    "--accumulation",
+    "2",
+    "--max-length",
+    "128",
+    "--prompt",
+    "plain",
+    "--loss",
+    "sequence",
+]
 
 
 def command(stage: str, run: Path) -> list[str]:

@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 _STAGES = {
+    "check": "see in seconds whether the run can work, before anything is downloaded",
     "prepare": "load, clean, split and report the data",
     "finetune": "train the adapter on the quantised base",
     "merge": "merge adapter and base into one model",
@@ -88,6 +89,8 @@ def _run(options: argparse.Namespace) -> int:
     from train.record import PARTS, note
     from train.run import start
 
+    if options.stage != "finetune" and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise TrainError(f"Only finetune runs in several processes; run {options.stage} without accelerate launch.")
     given = {name.removeprefix("recipe_"): value for name, value in vars(options).items() if name.startswith("recipe_")}
     recipe = read(options.recipe, {name: value for name, value in given.items() if value is not None})
     run = start(recipe, options.folder)
@@ -98,6 +101,13 @@ def _run(options: argparse.Namespace) -> int:
             note(run, name, time.monotonic() - began)
     print(f"Done: {run.folder}")
     return 0
+
+
+def _check(run: Run) -> None:
+    from train.check import check
+
+    if not check(run):
+        raise SystemExit(1)
 
 
 def _prepare(run: Run) -> None:
@@ -121,6 +131,8 @@ def _prepare(run: Run) -> None:
 
 def _stage(name: str) -> Callable[[Run], None]:
     # Each stage's libraries are heavy, and none needs all of them.
+    if name == "check":
+        return _check
     if name == "prepare":
         return _prepare
     if name == "finetune":

@@ -42,8 +42,8 @@ WHOLE = "whole"
 KEPT = 2
 """Checkpoints on the disk: the best one and the newest."""
 
-ELSEWHERE = ("name", "report_to", "gradient_checkpointing")
-"""Options that change nothing of what is learned: a run may go on with others."""
+ELSEWHERE = {"name", "report_to", "gradient_checkpointing", "benchmarks", "benchmark_questions", "rouge_examples"}
+"""Options that change nothing of what is learned from the data that `prepare` made: a run may go on with others."""
 
 
 class Rows(Dataset[list[int]]):
@@ -330,7 +330,11 @@ class _Trainer(Trainer):  # type: ignore[misc]
         logs["seconds"] = round(before + now - self._logged, 2)
         self._logged = now
         logs["gib"] = round(_memory(self.args.device) / 2**30, 2)
-        left = (now - self._begun) / max(state.global_step - self._initial_global_step, 1) * (state.max_steps - state.global_step)
+        left = (
+            (now - self._begun)
+            / max(state.global_step - self._initial_global_step, 1)
+            * (state.max_steps - state.global_step)
+        )
         _say(_line(logs, state, left))
         super().log(logs, start_time)
 
@@ -373,7 +377,11 @@ def _line(logs: dict[str, Any], state: Any, left: float) -> str:
         best = state.best_metric is None or logs["eval_loss"] < state.best_metric
         said.append(f"validation loss {logs['eval_loss']:.4f}" + (", the lowest so far" if best else ""))
     else:
-        said += [f"loss {logs['loss']:.4f}", f"{logs['tokens_per_second']:,} tokens/s", f"{logs['padding']:.1%} padding"]
+        said += [
+            f"loss {logs['loss']:.4f}",
+            f"{logs['tokens_per_second']:,} tokens/s",
+            f"{logs['padding']:.1%} padding",
+        ]
     minutes = round(left / 60)
     time_left = f"{left:.0f} s" if left < 120 else f"{minutes} min" if minutes < 120 else f"{left / 3600:.1f} h"
     return " · ".join([*said, f"{logs['gib']} GiB", f"{time_left} left"])
