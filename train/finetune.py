@@ -276,7 +276,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self._counted[0] += inputs["tokens"].sum()
         self._counted[1] += inputs["input_ids"].numel()
         # DDP and FSDP average gradients over processes, but the count is already that of all of them.
-        return total / num_items_in_batch * self.accelerator.num_processes
+        mean: torch.Tensor = total / num_items_in_batch * self.accelerator.num_processes
+        return mean
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)

@@ -118,7 +118,7 @@ def perplexity(run: Run, file: Path) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(run.merged)
     examples = Examples(run.data / "test.parquet", tokenizer, run.recipe, most=run.recipe.eval_examples)
-    return interval(*losses(model, examples))
+    return interval(*losses(model, examples)["answer"])
 
 
 # ---- what the model is --------------------------------------------------------------------------------------------

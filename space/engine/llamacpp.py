@@ -110,6 +110,9 @@ def _request(prompt: list[int], sampling: Sampling) -> dict[str, Any]:
         "repeat_penalty": sampling.repetition_penalty,
         "repeat_last_n": len(prompt) + sampling.max_new_tokens,  # all of it, the prompt too, as in transformers
         "seed": sampling.seed,  # -1 draws a new one
+        # A prompt read afresh is computed in larger batches than one half cached, and rounds differently: a seed would not
+        # always repeat its answer.
+        "cache_prompt": sampling.seed < 0 or sampling.temperature == 0,
         "response_fields": ["content", "stop", "stop_type", "tokens_predicted"],
     }
 
