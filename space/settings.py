@@ -123,6 +123,11 @@ class Settings:
         """Whether the embedded demo model is what answers."""
         return not self.model_id
 
+    @property
+    def remote(self) -> bool:
+        """Whether a server elsewhere computes the answers, and so reads what visitors type."""
+        return self.engine == "remote" or (self.engine == "auto" and bool(self.endpoint_url))
+
 
 def table() -> str:
     """The settings as a Markdown table, for the README (a test holds the two together)."""

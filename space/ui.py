@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 
@@ -19,6 +20,7 @@ from space.engine.provenance import Provenance
 from space.errors import SpaceError
 from space.export import DISCLAIMER, as_json, as_markdown
 from space.prompt import Message
+from space.settings import Settings
 
 TITLE = "Medical question answering"
 REAL_MODEL = "MODEL_ID=google/gemma-3-1b-it python app.py"
@@ -55,7 +57,7 @@ about you in particular. Nobody with medical training reads what you type or wha
 matters with a doctor or pharmacist, or at [MedlinePlus](https://medlineplus.gov), the [NHS](https://www.nhs.uk/conditions/)
 or the [WHO](https://www.who.int/health-topics).
 
-**Privacy:** what you type goes to the machine that runs this page and to nobody else. It is not logged and not stored there.
+**Privacy:** what you type goes to the machine that runs this page{onward}. It is not logged and not stored there.
 """
 
 
@@ -105,7 +107,7 @@ def build(assistant: Assistant) -> gr.Blocks:
         with gr.Column(elem_id="main"):
             header = gr.HTML(_header(assistant), elem_id="header")
             with gr.Accordion("What this is for, what it is not for, and its limits", open=False, elem_id="about"):
-                gr.Markdown(_ABOUT)
+                gr.Markdown(_about(assistant.settings))
             chat = gr.ChatInterface(
                 respond,
                 chatbot=gr.Chatbot(
@@ -215,6 +217,13 @@ def launch_options() -> dict[str, Any]:
         "quiet": True,
         "share": False,
     }
+
+
+def _about(settings: Settings) -> str:
+    onward = (
+        f", and from there to {urlsplit(settings.endpoint_url).hostname}" if settings.remote else " and to nobody else"
+    )
+    return _ABOUT.format(onward=onward)
 
 
 def _sampling(values: Sequence[Any]) -> dict[str, Any]:

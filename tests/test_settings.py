@@ -75,3 +75,16 @@ def test_a_bad_value_is_named_with_what_is_expected(variable, value, expected):
 
 def test_the_token_is_never_shown():
     assert "hunter2" not in repr(Settings(hf_token="hunter2"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "remote"),
+    [
+        (Settings(), False),
+        (Settings(endpoint_url="http://127.0.0.1:8000"), True),
+        (Settings(endpoint_url="http://127.0.0.1:8000", engine="transformers"), False),
+        (Settings(engine="remote"), True),
+    ],
+)
+def test_whether_what_is_typed_leaves_this_machine(settings, remote):
+    assert settings.remote is remote

@@ -126,7 +126,7 @@ def load(settings: Settings) -> Engine:
     from space.engine.machine import has_gpu
     from space.engine.source import locate, locate_gguf
 
-    if settings.engine == "remote" or (settings.engine == "auto" and settings.endpoint_url):
+    if settings.remote:
         from space.engine.remote import RemoteEngine
 
         return RemoteEngine(settings)

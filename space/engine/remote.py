@@ -136,7 +136,7 @@ class RemoteEngine:
                     yield piece
                     if cancel.is_set():
                         return Finish("cancelled", prompt or self.count(messages), done)
-        except (httpx2.HTTPError, HfHubHTTPError, InferenceTimeoutError, TextGenerationError) as error:
+        except (httpx2.HTTPError, HfHubHTTPError, InferenceTimeoutError, TextGenerationError, OSError) as error:
             raise _failed(error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise GenerationFailed("The model server's answer makes no sense; please try again later.") from error

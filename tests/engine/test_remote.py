@@ -1,0 +1,155 @@
+"""The remote engine against a real server, llama.cpp's own, and against servers that misbehave; all on loopback."""
+
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from space.engine import Sampling, load
+from space.engine.llamacpp import LlamaCppEngine
+from space.engine.remote import RemoteEngine
+from space.errors import GenerationFailed, ModelError
+from space.prompt import conversation
+from space.settings import DEMO_MODEL, Settings
+from tests.serving import free_port
+
+FILE = DEMO_MODEL / "model-q4_0.gguf"
+QUESTION = conversation([], "What are the symptoms of diabetes?")
+GREEDY = Sampling(max_new_tokens=40, temperature=0.0)
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    """The tests' own switch keeps them from the Hub; these speak to this machine only."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture(scope="module")
+def address():
+    from xllamacpp import CommonParams, Server
+
+    parameters = CommonParams()
+    parameters.model.path = str(FILE)
+    parameters.n_ctx = 1024
+    parameters.n_parallel = 1
+    parameters.cpuparams.n_threads = 1
+    parameters.verbosity = 1
+    server = Server(parameters)
+    yield server.listening_address
+    del server
+
+
+def answer(engine, messages=QUESTION, sampling=GREEDY, cancel=None):
+    ends = []
+
+    def pieces():
+        ends.append((yield from engine.stream(messages, sampling, cancel or threading.Event())))
+
+    return "".join(pieces()), ends[0]
+
+
+def test_the_same_model_gives_the_same_answer_from_a_server_as_from_here(address):
+    engine, here = load(Settings(endpoint_url=address)), LlamaCppEngine(FILE, Settings())
+    assert isinstance(engine, RemoteEngine)
+    text, end = answer(engine)
+    assert (text, end.reason) == (answer(here)[0], "length")
+    assert "thirst" in text
+    assert end.prompt_tokens == engine.count(QUESTION) == here.count(QUESTION)
+    assert engine.context == 1024
+    assert "127.0.0.1" in engine.provenance.runs_on
+
+
+def test_cancelling_ends_it_within_a_token_and_frees_the_servers_only_place(address):
+    engine, cancel = RemoteEngine(Settings(endpoint_url=address)), threading.Event()
+    pieces = engine.stream(QUESTION, GREEDY, cancel)
+    while not next(pieces):
+        pass
+    cancel.set()
+    with pytest.raises(StopIteration) as end:
+        next(pieces)
+    assert end.value.value.reason == "cancelled"
+    assert answer(engine)[0]
+
+
+@contextmanager
+def server(models: str, chat: bytes = b""):
+    """Answers every GET with `models`, and every POST with the events `chat`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _send(self, body, kind):
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self):
+            self._send(models.encode(), "application/json")
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._send(chat, "text/event-stream")
+
+        def log_message(self, *_):
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{running.server_port}"
+    finally:
+        running.shutdown()
+        running.server_close()
+
+
+MODELS = '{"data": [{"id": "m", "owned_by": "somebody"}]}'
+PIECE = b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Well"}}], "id": "1", "created": 1, "model": "m", "system_fingerprint": ""}\n\n'
+
+
+def test_an_address_that_is_none():
+    with pytest.raises(
+        ModelError, match=r"ENDPOINT_URL is 'localhost:8000' but must be the http:// or https:// address"
+    ):
+        load(Settings(endpoint_url="localhost:8000"))
+
+
+def test_nobody_there():
+    address = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(ModelError, match=f"Nothing answers at ENDPOINT_URL {address}"):
+        load(Settings(endpoint_url=address))
+
+
+@pytest.mark.parametrize("said", ["<html>hello</html>", '{"data": []}', "[1, 2]"])
+def test_what_answers_is_no_model_server(said):
+    with server(said) as address, pytest.raises(ModelError, match="is no OpenAI-compatible server"):
+        load(Settings(endpoint_url=address))
+
+
+def test_it_goes_away_in_the_middle_of_the_answer():
+    with server(MODELS, PIECE) as address:
+        pieces = load(Settings(endpoint_url=address)).stream(QUESTION, GREEDY, threading.Event())
+        assert next(pieces) == "Well"
+        with pytest.raises(GenerationFailed, match="went away in the middle of the answer"):
+            next(pieces)
+
+
+def test_an_answer_that_makes_no_sense():
+    with server(MODELS, b"data: {nonsense\n\n") as address:
+        engine = load(Settings(endpoint_url=address))
+        with pytest.raises(GenerationFailed, match="makes no sense"):
+            answer(engine)
+
+
+def test_it_is_gone_when_it_is_asked():
+    with server(MODELS) as address:
+        engine = load(Settings(endpoint_url=address))
+    with pytest.raises(GenerationFailed, match="The model server did not answer"):
+        answer(engine)
+
+
+def test_offline_mode_is_said(monkeypatch):
+    with server(MODELS) as address:
+        engine = load(Settings(endpoint_url=address))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        with pytest.raises(GenerationFailed, match="offline mode is enabled"):
+            answer(engine)
