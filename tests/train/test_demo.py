@@ -309,7 +309,7 @@ def test_the_command_line_loads_nothing_heavy() -> None:
 def test_the_folder_has_the_shape_of_a_published_model() -> None:
     files = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
     assert set(files) == {
-        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+        "config.json", "model.safetensors", "model-q4_0.gguf", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
         "generation_config.json", "metrics.json", "README.md",
     }  # fmt: skip
     assert sum(files.values()) <= 12e6
