@@ -115,7 +115,7 @@ def _tokenizer(folder: Path, recipe: Recipe) -> PreTrainedTokenizerBase:
         raise TrainError(
             f"The base {recipe.base} has no tokenizer that can be read; it needs a tokenizer.json."
         ) from error
-    if recipe.prompt == "chat" and not tokenizer.chat_template:
+    if recipe.prompt != "plain" and not tokenizer.chat_template:
         raise TrainError(
             f"The base {recipe.base} has no chat template; choose an instruction-tuned one, or prompt: plain."
         )

@@ -61,7 +61,7 @@ def texts(question: str, answer: str, tokenizer: PreTrainedTokenizerBase, recipe
     if recipe.prompt == "plain":  # the space is the answer's: a word and the space before it are one token
         prompt = f"{tokenizer.bos_token or ''}Question: {neutralise(question)}\nAnswer:"
         return prompt, f" {neutralise(answer)}{tokenizer.eos_token}"
-    messages = conversation([], question)
+    messages = conversation([], question)[recipe.prompt == "turns" :]  # the system message comes first
     asked = str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
     messages.append(Message(role="assistant", content=neutralise(answer)))
     whole = str(tokenizer.apply_chat_template(messages, tokenize=False))

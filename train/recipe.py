@@ -51,8 +51,8 @@ class Recipe:
     )
     most_malformed: float = _option(0.05, "share of malformed rows that stops the run", 0, 1)
 
-    prompt: Literal["chat", "plain"] = _option(
-        "chat", "the chat template with the serving prompt, or `Question: …\\nAnswer: …`"
+    prompt: Literal["chat", "turns", "plain"] = _option(
+        "chat", "the chat template with the serving prompt, without it (turns), or `Question: …\\nAnswer: …` (plain)"
     )
     loss: Literal["answer", "sequence"] = _option("answer", "tokens to learn: the answer and its end, or everything")
     packing: bool = _option(True, "several examples a row, isolated from one another; otherwise padding")

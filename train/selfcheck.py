@@ -184,7 +184,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> tuple[str, 
     if recipe.prompt == "plain":
         return "".join(texts(_QUESTION, _ANSWER, tokenizer, recipe)), str(tokenizer.eos_token)
     history = [Message(role="user", content=_QUESTION), Message(role="assistant", content=_ANSWER)]
-    messages = conversation(history, "?")[:-1]
+    messages = conversation(history, "?")[recipe.prompt == "turns" : -1]
     return str(tokenizer.apply_chat_template(messages, tokenize=False)).rstrip("\n"), "<end_of_turn>"
 
 

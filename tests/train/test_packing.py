@@ -20,7 +20,8 @@ BOS, EOS, END = 2, 1, 106
 QUESTION = "What helps against hay fever?"
 ANSWER = "Rinse your nose with salt water.\n\n* Keep windows shut: pollen, 3–4 °C, naïve, 頭痛."
 CHAT = Recipe(max_length=1024)
-PLAIN = read("seed")
+PLAIN = Recipe(prompt="plain", loss="sequence", packing=False)
+TURNS = read("seed")
 
 
 @pytest.fixture(scope="module", params=[GEMMA, DEMO], ids=["gemma", "demo"])
@@ -56,7 +57,7 @@ def test_the_tokens_are_those_of_the_whole_conversation(tokenizer):
     assert tokenizer.decode(example.ids.tolist()) == rendered.removesuffix("\n")
 
 
-@pytest.mark.parametrize("recipe", [CHAT, PLAIN], ids=["chat", "plain"])
+@pytest.mark.parametrize("recipe", [CHAT, TURNS, PLAIN], ids=["chat", "turns", "plain"])
 @pytest.mark.parametrize("loss", ["answer", "sequence"])
 def test_one_bos_whatever_the_text_says(tokenizer, recipe, loss):
     recipe = Recipe(**(recipe.as_dict() | {"loss": loss}))
@@ -70,7 +71,17 @@ def test_one_bos_whatever_the_text_says(tokenizer, recipe, loss):
     assert (example.ids == end).sum() == (1 if recipe.prompt == "plain" else 2)
 
 
-def test_the_seed_prompt(tokenizer):
+def test_the_seed_prompt_is_the_turns_alone(tokenizer):
+    example = encode(QUESTION, ANSWER, tokenizer, TURNS)
+    turns = f"<bos><start_of_turn>user\n{QUESTION}<end_of_turn>\n<start_of_turn>model\n{ANSWER}<end_of_turn>"
+    assert tokenizer.decode(example.ids.tolist()) == turns
+    assert learned(example) == [False, *[True] * (len(example) - 1)]
+    chat = encode(QUESTION, ANSWER, tokenizer, CHAT)
+    answer = encode(QUESTION, ANSWER, tokenizer, Recipe(prompt="turns"))
+    assert answer.ids[answer.learned_from :].tolist() == chat.ids[chat.learned_from :].tolist()
+
+
+def test_the_plain_prompt(tokenizer):
     example = encode(QUESTION, ANSWER, tokenizer, PLAIN)
     assert tokenizer.decode(example.ids.tolist()) == f"<bos>Question: {QUESTION}\nAnswer: {ANSWER}<eos>"
     assert learned(example) == [False, *[True] * (len(example) - 1)]
