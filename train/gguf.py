@@ -110,12 +110,14 @@ def perplexity(run: Run, file: Path) -> dict[str, Any]:
     Read by transformers' own GGUF reader, so this also proves that another program understands the file.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from train.evaluate import Examples, losses
     from train.statistics import interval
 
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    # GGUF has no word for query_pre_attn_scalar: llama.cpp takes the head's width, transformers' reader a fixed 256.
+    config = AutoConfig.from_pretrained(run.merged)
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, config=config, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(run.merged)
     examples = Examples(run.data / "test.parquet", tokenizer, run.recipe, most=run.recipe.eval_examples)
     return interval(*losses(model, examples)["answer"])

@@ -54,6 +54,24 @@ def test_its_records_and_its_card_are_of_this_run(finished: Path) -> None:
     assert card.eval_results
 
 
+def test_its_gguf_file_is_as_likely_to_give_the_test_answers(finished: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from train.evaluate import Examples, losses
+    from train.recipe import read
+    from train.statistics import interval
+
+    recipe, tokenizer = read(str(finished / "recipe.yaml")), AutoTokenizer.from_pretrained(finished / "merged")
+    examples = Examples(finished / "data" / "test.parquet", tokenizer, recipe, most=recipe.eval_examples)
+    merged = AutoModelForCausalLM.from_pretrained(finished / "merged", dtype=torch.float32)
+    expected = interval(*losses(merged, examples)["answer"])["loss"]
+    kinds = json.loads((finished / "metrics.json").read_text())["gguf"]["kinds"]
+    assert kinds["bf16"]["loss"] == pytest.approx(expected, abs=1e-5)
+    assert kinds["q8_0"]["loss"] == pytest.approx(expected, abs=1e-3)
+    assert kinds["q4_0"]["loss"] == pytest.approx(expected, abs=0.02)
+
+
 @pytest.mark.timeout(300)
 def test_the_second_time_nothing_is_done_again(finished: Path) -> None:
     before = (finished / "training_info.json").read_bytes()
