@@ -1,0 +1,179 @@
+"""The rule files, one a language, checked and compiled once. Standard library only.
+
+What a file holds is explained at the top of `rules/en.toml`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from space.guard.pattern import Hit, Matcher, phrases
+from space.guard.text import Passage, Speller, fold, passage, tokens
+
+FOLDER = Path(__file__).parent / "rules"
+Kind = Literal["emergency", "self-harm", "harm", "dosing", "none"]
+CUES = (
+    "negation",
+    "no_negation",
+    "past",
+    "now",
+    "over",
+    "learning",
+    "learning_after",
+    "hypothetical",
+    "fiction",
+    "risk",
+    "idiom",
+    "continuation",
+)
+"""The [context] a file may define; see `space.guard.context`."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Is there when each group has a concept that is there, and none of `without` is."""
+
+    groups: tuple[frozenset[str], ...]
+    without: frozenset[str]
+
+    @classmethod
+    def read(cls, line: str) -> Combination:
+        """`"a + b|c - d"`: a, and b or c, without d."""
+        positive, *without = line.split(" - ")
+        return cls(
+            tuple(frozenset(group.split("|")) for group in positive.split(" + ")),
+            frozenset(name for part in without for name in part.split("|")),
+        )
+
+    def concepts(self) -> frozenset[str]:
+        return self.without.union(*self.groups)
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One thing to notice. It is there when one of its combinations is, and nothing of `unless`."""
+
+    id: str
+    name: str
+    kind: Kind
+    when: tuple[Combination, ...]
+    unless: frozenset[str]
+    even_if_over: bool
+    act: tuple[str, ...]
+    """What to do while waiting, where first-aid bodies agree."""
+    lines: tuple[str, ...]
+    """Which further telephone lines help, by their names in help.toml."""
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A language's rules."""
+
+    language: str
+    right_to_left: bool
+    apostrophe: str
+    signs: tuple[Sign, ...]
+    notices: dict[str, str]
+    matcher: Matcher
+    speller: Speller
+    splitters: frozenset[str]
+    subjects: frozenset[str]
+    joiners: frozenset[str]
+    persons: frozenset[str]
+    verbs: frozenset[str]
+    firm: frozenset[str]
+    """Concepts that a question's form does not weaken: "how can I kill myself" is no lesson."""
+
+    def read(self, folded: str) -> tuple[Passage, list[Hit]]:
+        """A folded message as a passage, and the phrases of this language in it."""
+        text = passage(
+            tokens(folded, self.apostrophe), self.speller, self.splitters, self.subjects, self.joiners
+        )
+        return text, self.matcher.hits(text)
+
+
+@cache
+def languages() -> tuple[Rules, ...]:
+    """All rule files, English first."""
+    files = sorted(FOLDER.glob("*.toml"), key=lambda file: (file.stem != "en", file.stem))
+    return tuple(load(file) for file in files)
+
+
+def load(file: Path) -> Rules:
+    """A rule file, compiled. Raises `ValueError` naming the file and the entry where one cannot be."""
+    try:
+        return _compiled(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file.name}: {error}") from error
+
+
+def _compiled(data: dict[str, Any]) -> Rules:
+    grammar = {name: _words(text) for name, text in data["grammar"].items()}
+    lists = {name: _words(text) for name, text in data["words"].items()} | {"person": grammar["persons"]}
+    unknown = data["context"].keys() - set(CUES)
+    if unknown:
+        raise ValueError(f"[context] has {sorted(unknown)}, but only {', '.join(CUES)} mean something")
+    everything = [
+        phrase
+        for table, mark in ((data["context"], "_"), (data["concepts"], ""))
+        for concept, texts in table.items()
+        for text in texts
+        for phrase in phrases(mark + concept, _spelled(text, data), lists)
+    ]
+    signs = tuple(_sign(entry, data["concepts"]) for entry in data["signs"])
+    named = frozenset().union(*(sign.unless.union(*(c.concepts() for c in sign.when)) for sign in signs))
+    if idle := data["concepts"].keys() - named - {"symptom"}:
+        raise ValueError(f"no sign uses the concepts {sorted(idle)}")
+    vocabulary = {word for phrase in everything for word in phrase.words()} | {w for ws in grammar.values() for w in ws}
+    return Rules(
+        language=data["language"],
+        right_to_left=data.get("right_to_left", False),
+        apostrophe=data.get("apostrophe", ""),
+        signs=signs,
+        notices=data["notices"],
+        matcher=Matcher(everything, grammar["common"]),
+        speller=Speller(vocabulary, _words(data.get("real_words", "")), data.get("aliases", {})),
+        splitters=frozenset(grammar["splitters"]),
+        subjects=frozenset(grammar["subjects"]),
+        joiners=frozenset(grammar["joiners"]),
+        persons=frozenset(grammar["persons"]),
+        verbs=frozenset(grammar["verbs"]),
+        firm=frozenset().union(*(c.concepts() for sign in signs if sign.kind == "self-harm" for c in sign.when)),
+    )
+
+
+def _spelled(text: str, data: dict[str, Any]) -> str:
+    """A phrase in the spelling that messages are brought to. Its own marks stay."""
+    return fold(text).replace("'", data.get("apostrophe", ""))
+
+
+def _words(text: str) -> list[str]:
+    return fold(text).split()
+
+
+def _sign(entry: dict[str, Any], concepts: dict[str, Any]) -> Sign:
+    kind = entry.get("kind", "emergency")
+    if kind not in get_args(Kind):
+        raise ValueError(f"{entry['id']}: kind is {kind!r} but must be one of {', '.join(get_args(Kind))}")
+    when = tuple(Combination.read(line) for line in entry["when"])
+    unless = frozenset(entry.get("unless", ()))
+    if unknown := unless.union(*(c.concepts() for c in when)) - concepts.keys():
+        raise ValueError(f"{entry['id']}: {sorted(unknown)} is not in [concepts]")
+    if not entry.get("sources"):
+        raise ValueError(f"{entry['id']}: no source")
+    return Sign(
+        id=entry["id"],
+        name=entry["name"],
+        kind=kind,
+        when=when,
+        unless=unless,
+        even_if_over=entry.get("even_if_over", False),
+        act=tuple(entry.get("act", ())),
+        lines=tuple(entry.get("lines", ())),
+        sources=tuple(entry["sources"]),
+    )
