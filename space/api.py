@@ -57,8 +57,18 @@ class Answer(BaseModel):
     answer: str
     model: str
     revision: str
-    notice: Annotated[str, Field(description="What to know about this answer, e.g. that it was cut; may be empty.")]
-    finish_reason: Literal["stop", "length", "timeout", "cancelled"]
+    notice: Annotated[
+        str,
+        Field(
+            description="What to know before the answer (Markdown): whom to call in an emergency, that it was cut; may be empty."
+        ),
+    ]
+    finish_reason: Annotated[
+        Literal["stop", "length", "timeout", "cancelled", "guarded", "failed"],
+        Field(
+            description="`guarded`: the notice stands in the model's place; `failed`: there was no model to answer after it."
+        ),
+    ]
     usage: Usage
 
 
@@ -111,12 +121,12 @@ def add_routes(app: FastAPI, assistant: Assistant) -> None:
         except SpaceError as error:
             headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
             return JSONResponse({"error": str(error)}, error.status, headers)
-        provenance = assistant.engine.provenance
+        model, revision = _named(assistant)
         return Answer(
             answer=reply.text,
-            model=provenance.model,
-            revision=provenance.revision,
-            notice=reply.notice,
+            model=model,
+            revision=revision,
+            notice="\n\n".join(filter(None, [reply.verdict.notice, reply.notice])),
             finish_reason=reply.finish_reason or "cancelled",
             usage=Usage(
                 prompt_tokens=reply.prompt_tokens,
@@ -128,23 +138,28 @@ def add_routes(app: FastAPI, assistant: Assistant) -> None:
     @api.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health() -> JSONResponse:
         """200 when questions can be answered, 503 while the model loads or when it could not be loaded."""
-        body = {
-            "state": assistant.state,
-            "model": assistant.settings.model_id,
-            "revision": assistant.settings.model_revision,
-        }
+        model, revision = _named(assistant)
+        body = {"state": assistant.state, "model": model, "revision": revision}
         try:
-            provenance = assistant.engine.provenance
+            assistant.engine  # noqa: B018  # raises where there is none
         except SpaceError as error:
             headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
             return JSONResponse(body | {"reason": str(error)}, 503, headers)
-        return JSONResponse(body | {"model": provenance.model, "revision": provenance.revision, "reason": ""})
+        return JSONResponse(body | {"reason": ""})
 
     @api.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(_docs(api.openapi()))
 
     app.router.routes[:0] = api.router.routes
+
+
+def _named(assistant: Assistant) -> tuple[str, str]:
+    """Model and revision: of the loaded one, or as they were asked for."""
+    if assistant.state != "ready":
+        return assistant.settings.model_id, assistant.settings.model_revision
+    provenance = assistant.engine.provenance
+    return provenance.model, provenance.revision
 
 
 async def _body(request: Request) -> bytes:
@@ -170,10 +185,11 @@ async def _reply(assistant: Assistant, question: Question, request: Request) -> 
     cancel = threading.Event()
     values = question.model_dump(exclude={"text", "history"})
     history = [Message(role=turn.role, content=turn.content) for turn in question.history]
+    locale = request.headers.get("accept-language", "")
 
     def run() -> Reply:
         last = Reply()
-        for reply in assistant.reply(history, question.text, values, cancel):
+        for reply in assistant.reply(history, question.text, values, cancel, locale):
             last = reply
         return last
 

@@ -9,11 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from space.engine import Engine, load
 from space.errors import BadRequest, Busy, ModelError, NotReady, SpaceError, TextTooLong
+from space.guard import Verdict, screen
+from space.guard.answer import cautions
 from space.prompt import Message, conversation, fit
 from space.settings import Settings
 
@@ -34,9 +36,12 @@ class Reply:
     text: str = ""
     notice: str = ""
     """What the visitor should know about this answer, as sentences; empty where there is nothing."""
-    finish_reason: Literal["", "stop", "length", "timeout", "cancelled"] = ""
+    finish_reason: Literal["", "stop", "length", "timeout", "cancelled", "guarded", "failed"] = ""
+    """`guarded`: the guard answered in the model's place; `failed`: after a guard's notice there was no model to answer."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    verdict: Verdict = field(default_factory=Verdict)
+    """What the guard found; its notice belongs above the answer."""
 
 
 class Assistant:
@@ -92,13 +97,15 @@ class Assistant:
         text: str,
         sampling: Mapping[str, Any] | None = None,
         cancel: threading.Event | None = None,
+        locale: str = "",
     ) -> Iterator[Reply]:
         """The answer to `text` after `history`, each time longer; the last one is finished.
 
-        `sampling` holds the values that differ from the model's own. Setting `cancel`, or closing this iterator, ends
-        generation within a token. Raises `SpaceError`, always with a sentence for the visitor.
+        The guard comes first, whatever the model's state: where it finds something, the first reply holds its notice, and
+        an error of the model's is said in the last reply instead of raised. `sampling` holds the values that differ from
+        the model's own; `locale`, a language tag or Accept-Language header, chooses telephone numbers. Setting `cancel`,
+        or closing this iterator, ends generation within a token. Raises `SpaceError`, with a sentence for the visitor.
         """
-        engine, cancel = self.engine, cancel or threading.Event()
         question = text.strip()
         if not question:
             raise BadRequest("The message is empty; please write a question.")
@@ -106,13 +113,39 @@ class Assistant:
             raise TextTooLong(
                 f"Your message has {len(question):,} characters and at most {MAX_CHARACTERS:,} are read; please shorten it."
             )
+        verdict = screen(question, [m["content"] for m in history if m["role"] == "user"], locale)
+        if verdict.kind == "none":
+            yield from self._answer(history, question, sampling, cancel, Reply())
+            return
+        reply = Reply(verdict=verdict)
+        if not verdict.may_answer:
+            yield replace(reply, finish_reason="guarded")
+            return
+        yield reply
+        try:
+            for longer in self._answer(history, question, sampling, cancel, reply):
+                reply = longer
+                yield reply
+        except SpaceError as error:
+            yield replace(reply, notice=str(error), finish_reason="failed")
+
+    def _answer(
+        self,
+        history: Sequence[Message],
+        question: str,
+        sampling: Mapping[str, Any] | None,
+        cancel: threading.Event | None,
+        start: Reply,
+    ) -> Iterator[Reply]:
+        """The model's answer, as it grows from `start`."""
+        engine, cancel = self.engine, cancel or threading.Event()
         chosen = engine.sampling.changed(sampling or {})
         if chosen.max_new_tokens > engine.context // 2:
             raise BadRequest(
                 f"max_new_tokens is {chosen.max_new_tokens} but must be at most {engine.context // 2} for this model."
             )
         messages, dropped = fit(conversation(history, question), engine.context - chosen.max_new_tokens, engine.count)
-        start = Reply(notice=_dropped_notice(dropped))
+        start = replace(start, notice=_dropped_notice(dropped))
         with self._line.place() as ahead:
             while people := ahead():
                 if cancel.is_set():
@@ -146,7 +179,8 @@ class Assistant:
 
 
 def _finished(reply: Reply, reason: Any) -> Reply:
-    notice = " ".join(filter(None, [reply.notice, _ENDINGS.get(reason, "")]))
+    said = cautions(reply.text) if reason == "stop" else cautions(reply.text + ".")  # a cut is said already
+    notice = " ".join(filter(None, [reply.notice, _ENDINGS.get(reason, ""), *said]))
     return replace(reply, finish_reason=reason, notice=notice)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 
-from space.chat import Assistant
+from space.chat import Assistant, Reply
 from space.engine import Sampling
 from space.engine.provenance import Provenance
 from space.errors import SpaceError
@@ -39,6 +39,8 @@ _NO_FETCHING = (
 _FRAME = 0.04
 """Seconds between two updates of the page: faster than the eye, and a fast model does not wait for the browser."""
 _PLACEHOLDER = "Ask a health question…"
+_GUARD = "> ⚠️ "
+"""What a notice of the guard begins with: how it is told from what a model wrote, and what the style sheet makes a box of."""
 _HERE = Path(__file__).parent
 
 _WARNING_SIGN = (
@@ -74,20 +76,22 @@ def build(assistant: Assistant) -> gr.Blocks:
         top_k: int | None,
         repetition_penalty: float | None,
         seed: int | None,
+        request: gr.Request | None = None,
     ) -> Iterator[Any]:
-        shown, text = 0.0, ""
+        shown, last = 0.0, Reply()
+        locale = request.headers.get("accept-language", "") if request else ""
         values = (max_new_tokens, temperature, top_p, top_k, repetition_penalty, seed)
         try:
-            for reply in assistant.reply(_messages(history, notices=False), message, _sampling(values)):
+            for reply in assistant.reply(_messages(history, notices=False), message, _sampling(values), locale=locale):
                 if not reply.finish_reason and time.monotonic() - shown < _FRAME:
                     continue
-                shown, text = time.monotonic(), reply.text
-                yield _answer(text, reply.notice)
+                shown, last = time.monotonic(), reply
+                yield _answer(reply)
         except SpaceError as error:
             # Not gr.Error: it would hide the conversation and leave the question box disabled.
-            yield _answer(text, str(error))
+            yield _answer(replace(last, notice=str(error)))
 
-    def ask(question: str) -> Iterator[str]:
+    def ask(question: str, request: gr.Request) -> Iterator[str]:
         """Answer a health question in plain language, with a small medical language model. Educational only: not a
         substitute for professional medical advice, and it may be wrong or outdated. It does not diagnose, prescribe or
         give doses; in an emergency call the local emergency number.
@@ -95,7 +99,7 @@ def build(assistant: Assistant) -> gr.Blocks:
         Args:
             question: The whole question, in one message, e.g. "What are the symptoms of diabetes?"
         """
-        for messages in respond(question, [], *(None for _ in fields(Sampling))):
+        for messages in respond(question, [], None, None, None, None, None, None, request):
             yield messages if isinstance(messages, str) else "\n\n".join(m["content"] or _title(m) for m in messages)
 
     with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as page:
@@ -259,12 +263,18 @@ def _title(message: Any) -> str:
     return str((message.get("metadata") or {}).get("title") or "")
 
 
-def _answer(text: str, notice: str) -> str | list[dict[str, Any]]:
-    """An answer for the conversation: its text, and under it the notice as a message of its own, where there is one."""
-    if not notice:
-        return text
-    answer = [{"role": "assistant", "content": text}] if text else []
-    return [*answer, {"role": "assistant", "content": "", "metadata": {"title": notice, "status": "done"}}]
+def _answer(reply: Reply) -> str | list[dict[str, Any]]:
+    """A reply for the conversation: the guard's notice, the text and the page's own notice, each a message of its own."""
+    if not (reply.notice or reply.verdict.notice):
+        return reply.text
+    messages: list[dict[str, Any]] = []
+    if reply.verdict.notice:
+        messages.append({"role": "assistant", "content": _GUARD + reply.verdict.notice.replace("\n", "\n> ")})
+    if reply.text:
+        messages.append({"role": "assistant", "content": reply.text})
+    if reply.notice:
+        messages.append({"role": "assistant", "content": "", "metadata": {"title": reply.notice, "status": "done"}})
+    return messages
 
 
 def _messages(history: Sequence[Any], notices: bool) -> list[Message]:
@@ -274,9 +284,9 @@ def _messages(history: Sequence[Any], notices: bool) -> list[Message]:
         title = _title(item)
         content = item["content"]
         text = content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
-        if title:
+        if title or text.startswith(_GUARD):
             if notices:
-                messages.append({"role": "system", "content": title})
+                messages.append({"role": "system", "content": title or text})
         else:
             messages.append({"role": item["role"], "content": text})
     return messages

@@ -105,7 +105,7 @@ class _Judge:
             return False
         if self._text.sentence[hit.start] in self._fiction_sentences:
             return True
-        return not (self._text.clause[hit.start] in self._personal_clauses)
+        return self._text.clause[hit.start] not in self._personal_clauses
 
     def _at_risk(self, hit: Hit) -> bool:
         cues = self._cues["risk"].get(self._text.clause[hit.start], [])

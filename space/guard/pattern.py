@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from space.guard.text import Passage
 
@@ -99,6 +100,11 @@ def _phrase(concept: str, elements: list[str], text: str, lists: Mapping[str, Se
     return Phrase(concept, tuple(parts))
 
 
+def _weight(choice: Any, uses: Counter[str], common: Collection[str]) -> int:
+    """How often the words of a part will be met: in how many phrases, and far more where they are common in any text."""
+    return sum(uses[word] + (1000 if word in common else 0) for word in choice)
+
+
 class Matcher:
     """Finds phrases in a passage. Each is looked for only where its rarest word stands."""
 
@@ -108,10 +114,7 @@ class Matcher:
         for phrase in all_phrases:
             anchor = min(
                 (i for i, (_, choice) in enumerate(phrase.parts) if isinstance(choice, frozenset)),
-                key=lambda i: sum(
-                    uses[w] + 1000 * (w in common)
-                    for w in phrase.parts[i][1]  # type: ignore[union-attr]
-                ),
+                key=lambda i: _weight(phrase.parts[i][1], uses, common),  # used at once
             )
             for word in phrase.parts[anchor][1]:  # type: ignore[union-attr]
                 self._at.setdefault(word, []).append((phrase, anchor))

@@ -91,9 +91,7 @@ class Rules:
 
     def read(self, folded: str) -> tuple[Passage, list[Hit]]:
         """A folded message as a passage, and the phrases of this language in it."""
-        text = passage(
-            tokens(folded, self.apostrophe), self.speller, self.splitters, self.subjects, self.joiners
-        )
+        text = passage(tokens(folded, self.apostrophe), self.speller, self.splitters, self.subjects, self.joiners)
         return text, self.matcher.hits(text)
 
 

@@ -31,7 +31,7 @@ class _Fold(dict[int, str]):
                 str(unicodedata.decimal(c))
                 if unicodedata.decimal(c, None) is not None
                 else ""
-                if unicodedata.category(c) in ("Mn", "Cf") and not _NOT_STRIPPED.match(c) or c == "ـ"
+                if (unicodedata.category(c) in ("Mn", "Cf") and not _NOT_STRIPPED.match(c)) or c == "ـ"
                 else _ARABIC.get(c, c)
                 for c in unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", char).casefold())
             )

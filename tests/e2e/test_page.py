@@ -189,6 +189,42 @@ def test_the_page_says_why_a_model_is_missing(visit):
         settled(page)
 
 
+PAIN = "I have crushing chest pain and my left arm is numb"
+
+
+def test_an_emergency_is_answered_before_the_first_word_and_exported_with_its_answer(visit, tmp_path):
+    engine = FakeEngine("Chest pain has many causes.", seconds_a_word=1.0)
+    with serving(engine) as address:
+        page = visit(address, width=390)
+        ask(page, PAIN)
+        notice = page.locator("#conversation blockquote")
+        expect(notice).to_contain_text("This may be an emergency")
+        assert "Chest" not in answers(page).last.inner_text()
+        assert notice.locator("a").first.get_attribute("href").startswith("tel:")
+        assert notice.bounding_box()["width"] < 390
+        expect(page.locator("#conversation")).to_contain_text("Chest pain has many causes.")
+        settled(page)
+        open_side(page)
+        page.get_by_text("Export this conversation").click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="JSON", exact=True).click()
+        exported = json.loads(download.value.path().read_text())["messages"]
+        assert [message["role"] for message in exported] == ["user", "system", "assistant"]
+        assert "This may be an emergency" in exported[1]["content"]
+
+
+def test_an_emergency_is_answered_where_there_is_no_model(visit):
+    def load(settings):
+        raise ModelError("The model x/y is gated: accept its licence and set HF_TOKEN.")
+
+    with serving(load=load) as address:
+        page = visit(address)
+        ask(page, PAIN)
+        expect(page.locator("#conversation blockquote")).to_contain_text("This may be an emergency")
+        expect(page.locator("#conversation")).to_contain_text("accept its licence")
+        settled(page)
+
+
 def test_export_holds_the_disclaimer_the_model_and_the_settings(visit, address):
     page = visit(address)
     ask(page, "What are the symptoms of diabetes?")
