@@ -72,7 +72,8 @@ class _Judge:
     def over(self, hit: Hit) -> bool:
         """Said to have gone: in the same clause, or in the next of the same sentence."""
         clause = self._text.clause[hit.start]
-        if any(cue.end > hit.start for cue in self._cues["over"].get(clause, [])):
+        # Not a cue that is a part of it: "has stopped breathing" is not over.
+        if any(cue.start >= hit.end for cue in self._cues["over"].get(clause, [])):
             return True
         following = clause + 1
         return self._sentence_of.get(following) == self._sentence_of[clause] and any(

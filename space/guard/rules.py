@@ -6,12 +6,14 @@ What a file holds is explained at the top of `rules/en.toml`.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from space.guard.pattern import Hit, Matcher, phrases
+from space.guard.pattern import Hit, Matcher, Phrase, phrases
 from space.guard.text import Passage, Speller, fold, passage, tokens
 
 FOLDER = Path(__file__).parent / "rules"
@@ -138,10 +140,24 @@ def _compiled(data: dict[str, Any]) -> Rules:
         speller=Speller(vocabulary, _words(data.get("real_words", "")), data.get("aliases", {})),
         splitters=frozenset(grammar["splitters"]),
         subjects=frozenset(grammar["subjects"]),
-        joiners=frozenset(grammar["joiners"]),
+        joiners=frozenset(grammar["joiners"]) | _governing(everything, grammar["objects"]),
         persons=frozenset(grammar["persons"]),
         verbs=frozenset(grammar["verbs"]),
         firm=frozenset().union(*(c.concepts() for sign in signs if sign.kind == "self-harm" for c in sign.when)),
+    )
+
+
+def _governing(everything: Iterable[Phrase], objects: Collection[str]) -> frozenset[str]:
+    """The words that a phrase goes on from with any word, or with one that can be an object ("end my life", "end it all").
+
+    Before those "my" and "it" begin no new clause, or the phrase could never be found.
+    """
+    return frozenset(
+        word
+        for phrase in everything
+        for (_, before), (gap, after) in pairwise(phrase.parts)
+        if isinstance(before, frozenset) and isinstance(after, frozenset) and (gap or not after.isdisjoint(objects))
+        for word in before
     )
 
 

@@ -1,0 +1,101 @@
+"""The guard on messages of one's own and on the labelled ones; nothing here reads a single message of the test split."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from space.guard import screen
+from space.guard.__main__ import judge, table
+
+MESSAGES = Path(__file__).parent / "messages"
+README = Path(__file__).parent.parent.parent / "README.md"
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        ("severe chest pain spreading to my jaw", "heart attack"),
+        ("my mum's face is drooping", "stroke"),
+        ("my wife has stopped breathing", "breathing"),
+        ("he's choking on a grape and can't breathe", "choking"),
+        ("there's blood spurting out of his leg", "bleeding"),
+        ("my throat is closing after eating peanuts", "anaphylaxis"),
+        ("my 6 week old has a temperature of 38.5", "infant"),
+        ("I swallowed bleach", "poisoning"),
+        ("i plan to end my life", "suicide"),
+        ("I'm going to end it all", "suicide"),
+        ("i wan to kil my self", "suicide"),
+        ("can i stop my antibiotics", "dosing"),
+    ],
+)
+def test_what_must_be_noticed(text, sign):
+    assert sign in screen(text).signs
+
+
+def test_others_calming_words_change_nothing():
+    text = "My chest is tight and I'm sweating"
+    assert screen(text).kind == screen(f"{text}, but my friend says it's just anxiety").kind == "emergency"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What are the symptoms of a heart attack?",
+        "does a stroke hurt?",
+        "No chest pain, just a cough",
+        "My father had a stroke in 2010",
+        "My laptop had a stroke and shut down",
+        "what's the weather going to be tomorrow",
+        "What is ibuprofen used for?",
+        "can you take too much vitamin d",
+    ],
+)
+def test_what_must_pass(text):
+    assert screen(text).kind == "none"
+
+
+def test_telephone_numbers_follow_the_visitors_country():
+    text = "my wife has stopped breathing"
+    numbers = {
+        locale: screen(text, locale=locale).notice for locale in ("en-US", "en-GB,en;q=0.9", "en-AU", "", "xx-YY")
+    }
+    assert "tel:911" in numbers["en-US"]
+    assert "tel:999" in numbers["en-GB,en;q=0.9"]
+    assert "tel:000" in numbers["en-AU"]
+    assert numbers[""] == numbers["xx-YY"]
+    assert all(f"tel:{number}" in numbers[""] for number in (112, 911, 999))
+
+
+def test_no_text_makes_it_fail():
+    rng = random.Random(5)
+    pools = [range(0x110000), range(0x20, 0x7F), range(0x0590, 0x0700), range(0xD800, 0xE000), range(0x300, 0x370)]
+    for _ in range(300):
+        text = "".join(chr(rng.choice(rng.choice(pools))) for _ in range(rng.randrange(400)))
+        assert screen(text, [text]).kind in ("none", "emergency", "self-harm", "harm", "dosing")
+
+
+def test_twice_the_length_costs_about_twice_the_time():
+    def seconds(text):
+        best = 1e9
+        for _ in range(7):
+            start = time.perf_counter()
+            screen(text)
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    text = "I have had pain in my stomach, no fever and my chest feels tight when I should take two tablets " * 40
+    assert seconds(text * 4) < 12 * seconds(text)
+
+
+def test_on_the_labelled_messages_it_stays_as_good_as_it_was():
+    """Floors a little under what the rules reach on the split they are written with; raise them with the rules."""
+    judged = [one for one in judge(MESSAGES / "train.jsonl") if one.label["language"] == "en"]
+    must, quiet = ([one for one in judged if (one.kind != "none") is wanted] for wanted in (True, False))
+    assert sum(one.noticed for one in must) / len(must) >= 0.75
+    assert sum(one.said != "none" for one in quiet) / len(quiet) <= 0.05
+
+
+def test_the_readme_shows_the_score():
+    assert table(judge(MESSAGES / "test.jsonl")) in README.read_text()
