@@ -88,6 +88,7 @@ def _reachable(name: str, kind: str) -> str:
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
     from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in its __all__
 
     if Path(name).is_dir():
         return f"{name} is here"
@@ -95,6 +96,7 @@ def _reachable(name: str, kind: str) -> str:
         raise TrainError(f"{name!r} is neither a folder here nor a Hub repository of the form owner/name; correct it.")
     page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
     try:
+        validate_repo_id(name)
         HfApi().auth_check(name, repo_type=kind)
     except GatedRepoError as error:  # a RepositoryNotFoundError too
         raise TrainError(
@@ -122,8 +124,8 @@ def _reachable(name: str, kind: str) -> str:
 
 def _device(recipe: Recipe) -> str:
     if not torch.cuda.is_available():
-        slow = ", and 4-bit weights are slower there than 32-bit ones" if recipe.bits == 4 else ""
-        return f"no GPU: everything runs on the CPU in float32, which works but is slow for a large base{slow}"
+        four = ", in 4 bits too" if recipe.bits == 4 else ""
+        return f"no GPU: it runs on the CPU in float32, which works{four}, but is slow for a large base"
     device = torch.device("cuda", torch.cuda.current_device())
     several = torch.cuda.device_count()
     more = f"; {several} of them: start finetune with accelerate launch" if several > 1 else ""
@@ -263,7 +265,7 @@ def rehearse(recipe: Recipe) -> str:
             lora_r=4,
             batch_size=1,
             accumulation=1,
-            max_length=max(recipe.max_length if recipe.max_length < 256 else 256, 128),
+            max_length=256,
             learning_rate=0.01,
             warmup_steps=0,
             epochs=1,
@@ -273,7 +275,7 @@ def rehearse(recipe: Recipe) -> str:
         )
         run = start(small, folder / "run")
         _rows(run.data)
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             finetune(run)
             merge(run)
         steps = run.recorded("training")["steps"]
