@@ -202,7 +202,7 @@ def test_a_cancelled_gradio_job_ends_generation():
 
 
 def test_page_and_api_share_one_bound():
-    engine = FakeEngine("a b c d e f g h", seconds_a_word=0.05)
+    engine = FakeEngine("a b c d e f g h.", seconds_a_word=0.05)
     with serving(engine, max_running=2, max_waiting=20) as address:
         client = Client(address, verbose=False)
         jobs = [client.submit("hi", api_name="/chat") for _ in range(5)]
