@@ -1,4 +1,4 @@
-"""The guard on messages of one's own and on the labelled ones; nothing here reads a single message of the test split."""
+"""The guard on messages of one's own and on the labelled ones; of the test split only the README's table is checked."""
 
 import random
 import time
