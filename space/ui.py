@@ -38,6 +38,8 @@ _NO_FETCHING = (
 )
 _FRAME = 0.04
 """Seconds between two updates of the page: faster than the eye, and a fast model does not wait for the browser."""
+_CAREFUL = Sampling(temperature=0.0)
+"""What the sliders show until the model's own values are known."""
 _PLACEHOLDER = "Ask a health question…"
 _GUARD = "> ⚠️ "
 """What a notice of the guard begins with: how it is told from what a model wrote, and what the style sheet makes a box of."""
@@ -70,12 +72,12 @@ def build(assistant: Assistant) -> gr.Blocks:
     def respond(
         message: str,
         history: list[dict[str, Any]],
-        max_new_tokens: int | None,
-        temperature: float | None,
-        top_p: float | None,
-        top_k: int | None,
-        repetition_penalty: float | None,
-        seed: int | None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        repetition_penalty: float | None = None,
+        seed: int | None = None,
         request: gr.Request | None = None,
     ) -> Iterator[Any]:
         shown, last = 0.0, Reply()
@@ -99,7 +101,7 @@ def build(assistant: Assistant) -> gr.Blocks:
         Args:
             question: The whole question, in one message, e.g. "What are the symptoms of diabetes?"
         """
-        for messages in respond(question, [], None, None, None, None, None, None, request):
+        for messages in respond(question, [], request=request):
             yield messages if isinstance(messages, str) else "\n\n".join(m["content"] or _title(m) for m in messages)
 
     with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as page:
@@ -163,23 +165,24 @@ def build(assistant: Assistant) -> gr.Blocks:
         # The model loads beside the server: the page asks until it is there, and then takes over the model's defaults.
         clock = gr.Timer(1.0)
 
-        def refresh() -> list[Any]:
-            ready = assistant.state == "ready"
-            updates = (
-                [
-                    _slider_update(option, assistant.engine.sampling, assistant.engine.context)
-                    for option in fields(Sampling)
-                ]
-                if ready
-                else [gr.skip()] * len(sliders)
-            )
+        def refresh(opening: bool = False) -> list[Any]:
+            """What has changed; a page that is `opening` before the model is there gets careful values until then."""
+            if assistant.state == "ready":
+                updates = _sliders(assistant.engine.sampling, assistant.engine.context)
+            elif opening:  # the browser would make values up for empty sliders
+                updates = _sliders(_CAREFUL, 2 * _CAREFUL.max_new_tokens)
+            else:
+                updates = [gr.skip()] * len(sliders)
             return [_header(assistant), _provenance(assistant), gr.Timer(active=assistant.state == "loading"), *updates]
+
+        def opened() -> list[Any]:
+            return refresh(opening=True)
 
         if assistant.settings.mcp:
             gr.api(ask, api_name="ask", concurrency_limit=None)
-        for event in (page.load, clock.tick):
+        for event, update in ((page.load, opened), (clock.tick, refresh)):
             event(
-                refresh,
+                update,
                 None,
                 [header, about, clock, *sliders],
                 api_visibility="private",
@@ -235,6 +238,19 @@ def _sampling(values: Sequence[Any]) -> dict[str, Any]:
     return dict(zip((option.name for option in fields(Sampling)), values, strict=True))
 
 
+def _empty(slider: gr.Slider) -> gr.Slider:
+    """The slider without a value, which means the model's own.
+
+    That is not known while the page is built: the page gets it from `refresh`, and a program that calls /chat without
+    values must not get a number of ours in its stead. Gradio's slider would be at its minimum, and refuses None; a subclass
+    would do, but Gradio writes a file beside the module of each.
+    """
+    given = slider.preprocess
+    slider.preprocess = lambda payload: None if payload is None else given(payload)
+    slider.value = None
+    return slider
+
+
 def _slider(option: Any) -> gr.Slider | gr.Number:
     rules = option.metadata
     if option.name == "seed":
@@ -246,9 +262,12 @@ def _slider(option: Any) -> gr.Slider | gr.Number:
             minimum=rules["low"],
             maximum=rules["high"],
         )
-    return gr.Slider(
-        rules["low"], rules["high"], option.default, step=rules["step"], label=rules["label"], info=rules["help"]
-    )
+    return _empty(gr.Slider(rules["low"], rules["high"], step=rules["step"], label=rules["label"], info=rules["help"]))
+
+
+def _sliders(sampling: Sampling, context: int) -> list[Any]:
+    """Updates of all sliders to these values, for a model with this context."""
+    return [_slider_update(option, sampling, context) for option in fields(Sampling)]
 
 
 def _slider_update(option: Any, sampling: Sampling, context: int) -> Any:

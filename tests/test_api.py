@@ -3,12 +3,14 @@
 import socket
 import threading
 from contextlib import closing
+from dataclasses import replace
 from urllib.parse import urlparse
 
 import httpx
 import pytest
 from gradio_client import Client
 
+from space.engine import Sampling
 from space.errors import GenerationFailed, ModelError
 from tests.fakes import FakeEngine
 from tests.serving import serving, wait_until
@@ -112,6 +114,19 @@ def test_docs_describe_both_routes_without_fetching_anything(address):
 def test_gradios_own_client_gets_the_same_answer(address):
     client = Client(address, verbose=False)
     assert client.predict("What are the symptoms of diabetes?", api_name="/chat") == "Thirst and tiredness."
+
+
+def test_without_values_gradios_client_gets_the_models_own_sampling():
+    engine = FakeEngine("Thirst.")
+    engine.sampling = Sampling(max_new_tokens=96, temperature=0.3, top_p=0.8, top_k=7, repetition_penalty=1.1)
+    with serving(engine) as address:
+        client = Client(address, verbose=False)
+        client.predict("hi", api_name="/chat")
+        client.predict("hi", temperature=0.9, api_name="/chat")
+    assert [sampling for _, sampling in engine.requests] == [
+        engine.sampling,
+        replace(engine.sampling, temperature=0.9),
+    ]
 
 
 def test_chat_is_the_only_public_gradio_endpoint(address):

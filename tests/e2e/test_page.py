@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import expect
@@ -143,6 +144,23 @@ def test_sliders_start_at_the_models_values_and_reach_the_model(visit, address, 
     expect(answers(page)).to_have_count(1)
     _, sampling = engine.requests[-1]
     assert (sampling.temperature, sampling.top_k, sampling.seed) == (0.7, 40, 7)
+
+
+def test_until_the_model_is_there_the_sliders_are_careful(browser):
+    gate, engine = threading.Event(), FakeEngine("Fine.")
+    engine.sampling = replace(engine.sampling, temperature=0.35)
+    with serving(load=lambda settings: (gate.wait(30), engine)[1]) as address:
+        page = browser.new_context().new_page()
+        page.goto(address)
+        open_side(page)
+        temperature, penalty = (
+            page.get_by_label(f"number input for {name}") for name in ("Temperature", "Repetition penalty")
+        )
+        expect(temperature).to_have_value("0")
+        expect(penalty).to_have_value("1")
+        gate.set()
+        expect(temperature).to_have_value("0.35")
+        page.context.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
