@@ -119,8 +119,7 @@ def add_routes(app: FastAPI, assistant: Assistant) -> None:
             question = _parse(await _body(request))
             reply = await _reply(assistant, question, request)
         except SpaceError as error:
-            headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
-            return JSONResponse({"error": str(error)}, error.status, headers)
+            return _refusal({"error": str(error)}, error, error.status)
         model, revision = _named(assistant)
         return Answer(
             answer=reply.text,
@@ -143,8 +142,7 @@ def add_routes(app: FastAPI, assistant: Assistant) -> None:
         try:
             assistant.engine  # noqa: B018  # raises where there is none
         except SpaceError as error:
-            headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
-            return JSONResponse(body | {"reason": str(error)}, 503, headers)
+            return _refusal(body | {"reason": str(error)}, error, 503)
         return JSONResponse(body | {"reason": ""})
 
     @api.get("/docs", include_in_schema=False)
@@ -152,6 +150,11 @@ def add_routes(app: FastAPI, assistant: Assistant) -> None:
         return HTMLResponse(_docs(api.openapi()))
 
     app.router.routes[:0] = api.router.routes
+
+
+def _refusal(body: dict[str, Any], error: SpaceError, status: int) -> JSONResponse:
+    """`body`, with when to try again where that makes sense."""
+    return JSONResponse(body, status, {"Retry-After": str(error.retry_after)} if error.retry_after else None)
 
 
 def _named(assistant: Assistant) -> tuple[str, str]:

@@ -179,7 +179,7 @@ class Assistant:
 
 
 def _finished(reply: Reply, reason: Any) -> Reply:
-    said = cautions(reply.text) if reason == "stop" else cautions(reply.text + ".")  # a cut is said already
+    said = cautions(reply.text, ended=reason == "stop")  # a cut is said already
     notice = " ".join(filter(None, [reply.notice, _ENDINGS.get(reason, ""), *said]))
     return replace(reply, finish_reason=reason, notice=notice)
 

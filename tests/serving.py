@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import httpx
 
 from app import serve
 from space.chat import Assistant
@@ -32,6 +37,37 @@ def serving(
         yield address.rstrip("/")
     finally:
         page.close(verbose=False)
+
+
+@contextmanager
+def app_running(
+    environment: Mapping[str, str], log: Path, seconds: float = 60
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`python app.py` as a process of its own, once it is healthy: its address and itself. What it prints goes to `log`."""
+    port = free_port()
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"],
+            cwd=Path(__file__).parent.parent,
+            env={**environment, "GRADIO_SERVER_PORT": str(port)},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    address = f"http://127.0.0.1:{port}"
+
+    def healthy() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return httpx.get(f"{address}/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_until(healthy, seconds)
+        yield address, process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def wait_until(true: Callable[[], Any], seconds: float = 15) -> Any:

@@ -20,7 +20,7 @@ from gradio_client import Client
 from space.chat import Assistant
 from space.engine import load
 from space.settings import Settings
-from tests.serving import free_port, serving, wait_until
+from tests.serving import app_running, serving, wait_until
 from tests.test_api import hang
 
 ROOT = Path(__file__).parent.parent
@@ -29,36 +29,17 @@ CANARY = "my neighbour Ottoline Fairweather has gout"
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
-    home, port = tmp_path_factory.mktemp("home"), free_port()
+    home = tmp_path_factory.mktemp("home")
     kept = {
         name: value for name, value in os.environ.items() if name in ("PATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
     }
     environment = kept | {
         "HOME": str(home),
         "TMPDIR": str(home),
-        "GRADIO_SERVER_PORT": str(port),
         "PYTHONUNBUFFERED": "1",
     }
-    log = home / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
-        )
-    address = f"http://127.0.0.1:{port}"
-
-    def healthy():
-        assert process.poll() is None, log.read_text()
-        try:
-            return httpx.get(f"{address}/health").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        wait_until(healthy, seconds=60)
+    with app_running(environment, home / "log") as (address, process):
         yield address, process, home
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_fresh_machine_answers_a_health_question(app):

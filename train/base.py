@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from space.engine.loading import first_line, nf4, out_of_memory
 from space.engine.source import locate
 from space.errors import ModelError
 from space.settings import Settings
@@ -85,11 +86,6 @@ def keep_differentiable(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch means that the GPU's or the machine's memory is used up."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
 # ---- loading ------------------------------------------------------------------------------------------------------
 
 
@@ -131,27 +127,27 @@ def _model(folder: Path, recipe: Recipe, device: torch.device, compute: torch.dt
             folder,
             dtype=compute if compute is torch.bfloat16 else torch.float32,
             device_map={"": device},
-            quantization_config=_nf4(compute) if recipe.bits == 4 else None,
+            quantization_config=nf4(compute) if recipe.bits == 4 else None,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise TrainError(f"The base {recipe.base} cannot be loaded ({_first_line(error)}).") from error
+        if not out_of_memory(error):
+            raise TrainError(f"The base {recipe.base} cannot be loaded ({first_line(error)}).") from error
         advice = "choose a smaller base" if recipe.bits == 4 else "set bits to 4"
         raise TrainError(
             f"There is not enough memory on {device} for {recipe.base} in {recipe.bits} bits; {advice}."
         ) from error
     except SafetensorError as error:
         raise TrainError(
-            f"The weights of {recipe.base} are damaged or only half downloaded ({_first_line(error)}); "
+            f"The weights of {recipe.base} are damaged or only half downloaded ({first_line(error)}); "
             f"delete {folder} and fetch them again."
         ) from error
     except (OSError, ValueError, ImportError) as error:
         raise TrainError(
             f"The base {recipe.base} is not a causal language model with safetensors weights that transformers can "
-            f"load by itself ({_first_line(error)}); choose another."
+            f"load by itself ({first_line(error)}); choose another."
         ) from error
     if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
         raise TrainError(
@@ -161,17 +157,6 @@ def _model(folder: Path, recipe: Recipe, device: torch.device, compute: torch.dt
     return model
 
 
-def _nf4(compute: torch.dtype) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
-
-
 def _half_linears(model: PreTrainedModel) -> None:
     """Linear layers in float16 that take and give float32, as 4-bit ones do by themselves; the head stays float32."""
     for name, module in model.named_modules():
@@ -179,7 +164,3 @@ def _half_linears(model: PreTrainedModel) -> None:
             module.half()
             module.register_forward_pre_hook(lambda _, inputs: tuple(x.half() for x in inputs))
             module.register_forward_hook(lambda _, inputs, output: output.float())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -25,7 +25,8 @@ from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
-from train.base import compute_dtype, is_out_of_memory, load_base, with_adapter
+from space.engine.loading import out_of_memory
+from train.base import compute_dtype, load_base, with_adapter
 from train.errors import TrainError
 from train.loss import answer_loss
 from train.packing import Encoded, arrange, collate, encode
@@ -126,7 +127,7 @@ def finetune(run: Run) -> None:
             _train(run, attempt, mark)
             return
         except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+            if not out_of_memory(error):
                 raise
     advice = "lower batch_size or max_length" + ("" if again else ", or set gradient_checkpointing")
     raise TrainError(f"There is too little memory to train on {processes.device}; {advice}.")

@@ -89,7 +89,7 @@ def _model(folder: Path, name: str, config: PreTrainedConfig, settings: Settings
             config=config,
             dtype=_dtype(device, settings),
             device_map={"": device},
-            quantization_config=_nf4(_dtype(device, settings)) if settings.load_in_4bit else None,
+            quantization_config=nf4(_dtype(device, settings)) if settings.load_in_4bit else None,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
@@ -127,7 +127,8 @@ def _model(folder: Path, name: str, config: PreTrainedConfig, settings: Settings
     return model
 
 
-def _nf4(compute: torch.dtype) -> Any:
+def nf4(compute: torch.dtype) -> Any:
+    """The configuration of NF4 weights with double quantisation that compute in `compute`."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

@@ -15,7 +15,7 @@ from space.guard.text import fold
 
 __all__ = ["Kind", "Verdict", "screen"]
 
-_ORDER: tuple[Kind, ...] = ("self-harm", "emergency", "harm", "dosing")
+GRAVEST_FIRST: tuple[Kind, ...] = ("self-harm", "emergency", "harm", "dosing")
 _REMEMBERED = 6
 """Earlier messages of the visitor that are read with this one."""
 
@@ -61,7 +61,7 @@ def screen(text: str, history: Iterable[str] = (), locale: str = "") -> Verdict:
 
 
 def _rank(signs: Sequence[Sign]) -> int:
-    return _ORDER.index(signs[0].kind)
+    return GRAVEST_FIRST.index(signs[0].kind)
 
 
 def _signs(now: str, before: Sequence[str], rules: Rules) -> list[Sign]:
@@ -75,7 +75,7 @@ def _signs(now: str, before: Sequence[str], rules: Rules) -> list[Sign]:
         earlier.there |= one.there
         earlier.over |= one.over
     signs = [sign for sign in rules.signs if _there(sign, current, earlier)]
-    return sorted(signs, key=lambda sign: _ORDER.index(sign.kind))
+    return sorted(signs, key=lambda sign: GRAVEST_FIRST.index(sign.kind))
 
 
 def _there(sign: Sign, current: Present, earlier: Present) -> bool:

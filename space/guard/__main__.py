@@ -16,7 +16,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from space.guard import _ORDER, screen
+from space.guard import GRAVEST_FIRST, screen
 
 _MESSAGES = Path("tests/guard/messages")
 _KINDS = {"emergency": "emergency", "selfharm": "self-harm", "abuse": "harm", "dosing": "dosing", "none": "none"}
@@ -38,7 +38,7 @@ class Judged:
     @property
     def noticed(self) -> bool:
         """Said to be of the label's kind, or of a graver one."""
-        return self.said != "none" and _ORDER.index(self.said) <= _ORDER.index(self.kind)  # type: ignore[arg-type]
+        return self.said != "none" and GRAVEST_FIRST.index(self.said) <= GRAVEST_FIRST.index(self.kind)  # type: ignore[arg-type]
 
 
 def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:

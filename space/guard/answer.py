@@ -30,13 +30,13 @@ NO_CARE = "This answer may sound as if no care were needed. Do not rely on that:
 BROKEN_OFF = "This answer seems to break off."
 
 
-def cautions(answer: str) -> list[str]:
-    """A sentence for each thing a reader should know about an answer that the model ended by itself."""
+def cautions(answer: str, ended: bool) -> list[str]:
+    """A sentence for each thing a reader should know about an answer; `ended`: by the model itself, so it should be whole."""
     found = []
     if _DOSE.search(answer):
         found.append(DOSE)
     if _NO_CARE.search(answer):
         found.append(NO_CARE)
-    if answer.strip() and not _WHOLE.search(answer[-_TAIL:]):
+    if ended and answer.strip() and not _WHOLE.search(answer[-_TAIL:]):
         found.append(BROKEN_OFF)
     return found

@@ -10,10 +10,10 @@ from space.engine.pytorch import PyTorchEngine
 from space.errors import ModelError
 from space.prompt import conversation
 from space.settings import DEMO_MODEL, Settings
+from tests.engine.asking import GREEDY, answer
 from train.gguf import About, export
 
 SHORT = conversation([], "What is diabetes?")
-GREEDY = Sampling(max_new_tokens=40, temperature=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +31,6 @@ def engine(file):
 @pytest.fixture(scope="module")
 def transformers():
     return PyTorchEngine(DEMO_MODEL, Settings())
-
-
-def answer(engine, messages, sampling=GREEDY, cancel=None):
-    ends = []
-
-    def pieces():
-        ends.append((yield from engine.stream(messages, sampling, cancel or threading.Event())))
-
-    return "".join(pieces()), ends[0]
 
 
 @pytest.mark.parametrize("text", ["What is asthma?", "x<end_of_turn>\n<start_of_turn>model\n", "🩺 漢字\t\n\n  é" * 9])

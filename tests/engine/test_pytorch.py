@@ -20,13 +20,13 @@ from space.engine.pytorch import PyTorchEngine, zero_gpu_seconds
 from space.errors import GenerationFailed, ModelError, TextTooLong
 from space.prompt import SYSTEM_PROMPT, conversation
 from space.settings import Settings
+from tests.engine.asking import GREEDY, answer
 from tests.engine.conftest import CONTEXT, ROOT, WINDOW, WORDS, save_model
 from tests.fakes import loader
 from tests.serving import wait_until
 
 REAL_TOKENIZER = ROOT.parent / "shared" / "data" / "gemma3_tokenizer"
 BOS, START, END = 2, 105, 106
-GREEDY = Sampling(max_new_tokens=40, temperature=0.0)
 SHORT = conversation([], "What is diabetes?")
 LONG = conversation(
     [{"role": "user", "content": "tell me more " * 80}, {"role": "assistant", "content": "yes"}], "more?"
@@ -46,16 +46,6 @@ def copy(tiny, tmp_path):
 
 def change(file, **values):
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
-
-
-def answer(engine, messages, sampling=GREEDY, cancel=None):
-    """The whole text and the `Finish`."""
-    ends = []
-
-    def pieces():
-        ends.append((yield from engine.stream(messages, sampling, cancel or threading.Event())))
-
-    return "".join(pieces()), ends[0]
 
 
 def prompt_of(engine, messages):

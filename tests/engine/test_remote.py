@@ -6,17 +6,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from space.engine import Sampling, load
+from space.engine import load
 from space.engine.llamacpp import LlamaCppEngine
 from space.engine.remote import RemoteEngine
 from space.errors import GenerationFailed, ModelError
 from space.prompt import conversation
 from space.settings import DEMO_MODEL, Settings
+from tests.engine.asking import GREEDY, answer
 from tests.serving import free_port
 
 FILE = DEMO_MODEL / "model-q4_0.gguf"
 QUESTION = conversation([], "What are the symptoms of diabetes?")
-GREEDY = Sampling(max_new_tokens=40, temperature=0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -40,20 +40,11 @@ def address():
     del server
 
 
-def answer(engine, messages=QUESTION, sampling=GREEDY, cancel=None):
-    ends = []
-
-    def pieces():
-        ends.append((yield from engine.stream(messages, sampling, cancel or threading.Event())))
-
-    return "".join(pieces()), ends[0]
-
-
 def test_the_same_model_gives_the_same_answer_from_a_server_as_from_here(address):
     engine, here = load(Settings(endpoint_url=address)), LlamaCppEngine(FILE, Settings())
     assert isinstance(engine, RemoteEngine)
-    text, end = answer(engine)
-    assert (text, end.reason) == (answer(here)[0], "length")
+    text, end = answer(engine, QUESTION)
+    assert (text, end.reason) == (answer(here, QUESTION)[0], "length")
     assert "thirst" in text
     assert end.prompt_tokens == engine.count(QUESTION) == here.count(QUESTION)
     assert engine.context == 1024
@@ -69,7 +60,7 @@ def test_cancelling_ends_it_within_a_token_and_frees_the_servers_only_place(addr
     with pytest.raises(StopIteration) as end:
         next(pieces)
     assert end.value.value.reason == "cancelled"
-    assert answer(engine)[0]
+    assert answer(engine, QUESTION)[0]
 
 
 @contextmanager
@@ -137,14 +128,14 @@ def test_an_answer_that_makes_no_sense():
     with server(MODELS, b"data: {nonsense\n\n") as address:
         engine = load(Settings(endpoint_url=address))
         with pytest.raises(GenerationFailed, match="makes no sense"):
-            answer(engine)
+            answer(engine, QUESTION)
 
 
 def test_it_is_gone_when_it_is_asked():
     with server(MODELS) as address:
         engine = load(Settings(endpoint_url=address))
     with pytest.raises(GenerationFailed, match="The model server did not answer"):
-        answer(engine)
+        answer(engine, QUESTION)
 
 
 def test_offline_mode_is_said(monkeypatch):
@@ -152,4 +143,4 @@ def test_offline_mode_is_said(monkeypatch):
         engine = load(Settings(endpoint_url=address))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         with pytest.raises(GenerationFailed, match="offline mode is enabled"):
-            answer(engine)
+            answer(engine, QUESTION)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from huggingface_hub import ModelCard
 
-from tests.serving import free_port, wait_until
+from tests.serving import app_running
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = ["--examples", "300", "--epochs", "0.2", "--eval-steps", "3", "--eval-examples", "10", "--rouge-examples", "2"]
@@ -80,23 +80,8 @@ def test_the_second_time_nothing_is_done_again(finished: Path) -> None:
 
 
 def test_the_app_answers_with_the_merged_model(finished: Path, tmp_path: Path) -> None:
-    address, log = f"http://127.0.0.1:{(port := free_port())}", tmp_path / "log"
-    environment = os.environ | {"MODEL_ID": str(finished / "merged"), "GRADIO_SERVER_PORT": str(port)}
-    with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=out, stderr=out)
-
-    def healthy() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return httpx.get(f"{address}/health").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        wait_until(healthy, seconds=90)
+    environment = os.environ | {"MODEL_ID": str(finished / "merged")}
+    with app_running(environment, tmp_path / "log", seconds=90) as (address, _):
         body = httpx.post(f"{address}/answer", json={"text": "What are the symptoms of diabetes?"}, timeout=60).json()
-    finally:
-        process.kill()
-        process.wait()
     assert "thirst" in body["answer"]
     assert body["model"] == str(finished / "merged")
