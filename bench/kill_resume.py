@@ -31,7 +31,7 @@ RECIPE = [
     "--examples",
     "80",
     "--epochs",
-    "1.5",
+    "3",
     "--eval-steps",
     "4",
     "--eval-examples",

@@ -51,6 +51,13 @@ class Usage(BaseModel):
     total_tokens: int
 
 
+class Page(BaseModel):
+    """Where an answer can be checked."""
+
+    site: str
+    url: str
+
+
 class Answer(BaseModel):
     """An answer and where it comes from."""
 
@@ -69,6 +76,7 @@ class Answer(BaseModel):
             description="`guarded`: the notice stands in the model's place; `failed`: there was no model to answer after it."
         ),
     ]
+    verify: Annotated[list[Page], Field(description="Trusted sites' own pages on the topic; no source of the answer.")]
     usage: Usage
 
 
@@ -127,6 +135,7 @@ def add_routes(app: FastAPI, assistant: Assistant) -> None:
             revision=revision,
             notice="\n\n".join(filter(None, [reply.verdict.notice, reply.notice])),
             finish_reason=reply.finish_reason or "cancelled",
+            verify=[Page(site=site, url=url) for site, url in reply.verify],
             usage=Usage(
                 prompt_tokens=reply.prompt_tokens,
                 completion_tokens=reply.completion_tokens,

@@ -16,6 +16,7 @@ from space.engine import Engine, load
 from space.errors import BadRequest, Busy, ModelError, NotReady, SpaceError, TextTooLong
 from space.guard import Verdict, screen
 from space.guard.answer import cautions
+from space.guard.verify import verify
 from space.prompt import Message, conversation, fit
 from space.settings import Settings
 
@@ -42,6 +43,8 @@ class Reply:
     completion_tokens: int = 0
     verdict: Verdict = field(default_factory=Verdict)
     """What the guard found; its notice belongs above the answer."""
+    verify: tuple[tuple[str, str], ...] = ()
+    """Names and addresses of pages on which the answer can be checked."""
 
 
 class Assistant:
@@ -114,10 +117,10 @@ class Assistant:
                 f"Your message has {len(question):,} characters and at most {MAX_CHARACTERS:,} are read; please shorten it."
             )
         verdict = screen(question, [m["content"] for m in history if m["role"] == "user"], locale)
+        reply = Reply(verdict=verdict, verify=verify(question))
         if verdict.kind == "none":
-            yield from self._answer(history, question, sampling, cancel, Reply())
+            yield from self._answer(history, question, sampling, cancel, reply)
             return
-        reply = Reply(verdict=verdict)
         if not verdict.may_answer:
             yield replace(reply, finish_reason="guarded")
             return

@@ -43,6 +43,8 @@ _CAREFUL = Sampling(temperature=0.0)
 _PLACEHOLDER = "Ask a health question…"
 _GUARD = "> ⚠️ "
 """What a notice of the guard begins with: how it is told from what a model wrote, and what the style sheet makes a box of."""
+_VERIFY = "\n\n🔎 Check this at "
+"""What a finished answer goes on with: links to where it can be checked. The model never sees it again."""
 _HERE = Path(__file__).parent
 
 _WARNING_SIGN = (
@@ -284,20 +286,23 @@ def _title(message: Any) -> str:
 
 def _answer(reply: Reply) -> str | list[dict[str, Any]]:
     """A reply for the conversation: the guard's notice, the text and the page's own notice, each a message of its own."""
+    text = reply.text
+    if text and reply.finish_reason and reply.verify:
+        text += _VERIFY + " or ".join(f"[{name}]({address})" for name, address in reply.verify)
     if not (reply.notice or reply.verdict.notice):
-        return reply.text
+        return text
     messages: list[dict[str, Any]] = []
     if reply.verdict.notice:
         messages.append({"role": "assistant", "content": _GUARD + reply.verdict.notice.replace("\n", "\n> ")})
-    if reply.text:
-        messages.append({"role": "assistant", "content": reply.text})
+    if text:
+        messages.append({"role": "assistant", "content": text})
     if reply.notice:
         messages.append({"role": "assistant", "content": "", "metadata": {"title": reply.notice, "status": "done"}})
     return messages
 
 
 def _messages(history: Sequence[Any], notices: bool) -> list[Message]:
-    """The page's history as plain messages; the page's own notices as role "system", or left out."""
+    """The page's history as plain messages; the page's own notices as role "system", or left out, links for checking too."""
     messages: list[Message] = []
     for item in history:
         title = _title(item)
@@ -307,7 +312,7 @@ def _messages(history: Sequence[Any], notices: bool) -> list[Message]:
             if notices:
                 messages.append({"role": "system", "content": title or text})
         else:
-            messages.append({"role": item["role"], "content": text})
+            messages.append({"role": item["role"], "content": text if notices else text.partition(_VERIFY)[0]})
     return messages
 
 

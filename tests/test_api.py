@@ -36,6 +36,7 @@ def test_an_answer_says_where_it_comes_from(address):
     assert response.status_code == 200
     body = response.json()
     usage = body.pop("usage")
+    assert [page["site"] for page in body.pop("verify")] == ["MedlinePlus", "NHS"]
     assert body == {
         "answer": "Thirst and tiredness.",
         "model": "fake/model",

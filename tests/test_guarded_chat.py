@@ -80,6 +80,17 @@ def test_a_notice_is_shown_and_exported_but_never_told_to_the_model():
     assert [message["role"] for message in _messages(shown, notices=True)] == ["system", "assistant"]
 
 
+def test_a_finished_answer_ends_with_where_to_check_it_and_the_model_never_sees_that():
+    first, *_, last = replies(FakeEngine("Asthma narrows the airways."), "What is asthma?")
+    assert _answer(first) == first.text, "not while it is being written"
+    shown = _answer(last)
+    assert shown.startswith("Asthma narrows the airways.\n\n")
+    assert "[NHS](https://www.nhs.uk/search/results?q=asthma)" in shown
+    history = [{"role": "assistant", "content": shown}]
+    assert _messages(history, notices=False)[0]["content"] == "Asthma narrows the airways."
+    assert "nhs.uk" in _messages(history, notices=True)[0]["content"]
+
+
 def test_an_answer_with_a_dose_is_marked():
     last = replies(FakeEngine("You should take 400 mg every day."), "What is ibuprofen?")[-1]
     assert "names a dose" in last.notice

@@ -1,6 +1,6 @@
 """Multiple choice: the benchmarks' questions, and which option a model finds likeliest.
 
-Our own sixty lines rather than lm-evaluation-harness, which brings some thirty packages, another way of loading models,
+Our own lines rather than lm-evaluation-harness, which brings many packages, another way of loading models,
 and prompts without our system prompt; what is measured here is the model as the page uses it.
 """
 

@@ -43,6 +43,7 @@ def card(recipe: Recipe, metrics: dict[str, Any], info: dict[str, Any], report: 
         f"## Intended use\n\n{_INTENDED}",
         f"## Limits\n\n{_LIMITS}",
         f"## Scores\n\n{_scores(evaluation)}",
+        *([f"## GGUF files\n\n{_files(metrics['gguf']['kinds'])}"] if "gguf" in metrics else []),
         f"## Data\n\n{_data(recipe, report)}",
         f"## How it was made\n\n{_method(recipe, metrics, info)}",
         f"## Sample answers\n\nGreedy, through the same engine that serves the page; not chosen.\n\n{_samples(evaluation)}",
@@ -176,6 +177,17 @@ def _choices(base: dict[str, Any], tuned: dict[str, Any]) -> str:
         for name, ways in tuned["multiple_choice"].items() for way, found in ways.items()
     ]  # fmt: skip
     return _table(["benchmark", "counted as right", "questions", "base", "this model", "change"], rows)
+
+
+def _files(kinds: dict[str, Any]) -> str:
+    rows = [
+        [f"`model-{kind}.gguf`", f"{found['bytes'] / 1e6:,.1f} MB", _figure(found), f"{found['perplexity']:,.4g}"]
+        for kind, found in kinds.items()
+    ]
+    return (
+        "For llama.cpp and what is built on it. Loss on answers of the test split, with the weights as each file stores them:\n\n"
+        + _table(["file", "size", "loss", "perplexity"], rows)
+    )
 
 
 def _data(recipe: Recipe, report: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 
 from train.clean import normalise, tidy, tidy_answer, words
 from train.errors import TrainError
+from train.parallel import over_batches
 from train.recipe import Recipe
 from train.report import Findings, Splits, write_report
 from train.run import MADE_FROM, whole
@@ -208,8 +209,9 @@ def drop_duplicates(rows: list[Row], recipe: Recipe, findings: Findings) -> list
     rows = _without(rows, exact, "exact duplicate", findings)
     if not recipe.near_duplicates or not rows:
         return rows
-    questions, answers = (_signatures(text) for text in ((r.question for r in rows), (r.answer for r in rows)))
-    near = _Near(np.minimum(questions, answers), [(r.question, r.answer) for r in rows], recipe.near_duplicates)
+    texts = [(row.question, row.answer) for row in rows]
+    questions, answers = np.concatenate(list(over_batches(_signatures, texts)), axis=1)
+    near = _Near(np.minimum(questions, answers), texts, recipe.near_duplicates)
     drop = set[int]()
     for index in range(len(rows)):
         if near.found(index):
@@ -312,17 +314,18 @@ def _bands(signatures: np.ndarray, threshold: float) -> np.ndarray:
     return bands
 
 
-def _signatures(texts: Iterable[str]) -> np.ndarray:
-    """MinHash signatures, uint32 [texts, 64]."""
+def _signatures(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """MinHash signatures of questions and answers, uint32 [2, pairs, 64]."""
     from datasketch import MinHash
 
     minhash = MinHash(PERMUTATIONS, hashfunc=int, scheme="affine32")
-    signatures = []
-    for text in texts:
-        minhash.clear()
-        minhash.update_batch(_shingles(text))
-        signatures.append(minhash.hashvalues.astype(np.uint32))
-    return np.array(signatures, dtype=np.uint32).reshape(-1, PERMUTATIONS)
+    signatures = np.empty((2, len(pairs), PERMUTATIONS), dtype=np.uint32)
+    for place, pair in enumerate(pairs):
+        for part, text in enumerate(pair):
+            minhash.clear()
+            minhash.update_batch(_shingles(text))
+            signatures[part, place] = minhash.hashvalues
+    return signatures
 
 
 class _WordHashes(dict[str, int]):

@@ -17,8 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from train.lessons import Lesson, Teacher
-from train.sample import SAMPLE, read
+from train.lessons import SECOND, Lesson, Teacher
+from train.sample import SAMPLE, Sample, read
 
 if TYPE_CHECKING:
     import torch
@@ -42,21 +42,26 @@ _CONTROL = [
 ]
 _SPECIAL = {PAD, EOS, BOS, UNK, START, END}
 CONTEXT = 1024
+GENTLE = 0.3
+"""The second course's learning rate, as a share of the first's."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The size of a build. The defaults take about a quarter of an hour on two cores."""
+    """The size of a build. How long the defaults took, and where, is in the model card."""
 
     seed: int = 1
     lessons: int = 95_000
+    more_lessons: int = 20_000
+    """Of the second course, which is gentler: see `lessons.SECOND`."""
     vocabulary: int = 4_200
     hidden: int = 256
     intermediate: int = 768
     layers: int = 4
-    batch_tokens: int = 2_000
-    learning_rate: float = 2.5e-3
-    opening: int = 12
+    batch_tokens: int = 2_500
+    learning_rate: float = 1e-2
+    """Of the layers' matrices (Muon). Embedding and norms learn at half of it (AdamW)."""
+    opening: int = 10
     """Tokens of an answer that a lesson which is not whole goes on for: the choice of the answer is in the first few."""
 
 
@@ -246,22 +251,34 @@ def _has_bfloat16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
-def train(model: Gemma3ForCausalLM, prefix: list[int], examples: Sequence[Example], plan: Plan) -> dict[str, Any]:
-    """Trains `model` in place, one pass over `examples`. Returns what happened: steps, tokens, seconds, last loss."""
+def train(
+    model: Gemma3ForCausalLM, prefix: list[int], examples: Sequence[Example], plan: Plan, rate: float = 1.0
+) -> dict[str, Any]:
+    """Trains `model` in place, one pass over `examples`, at `rate` times the plan's learning rate.
+
+    Returns what happened: steps, tokens, seconds, last loss.
+    """
     import math
 
     import torch
     from tqdm import tqdm
 
-    work = list(batches(examples, plan.batch_tokens, Random(plan.seed)))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.1)
-    warm_up = min(200, len(work) // 5 + 1)
+    from train.muon import Muon
 
-    def rate(step: int) -> float:
+    work = list(batches(examples, plan.batch_tokens, Random(plan.seed)))
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    others = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
+    optimizers: list[torch.optim.Optimizer] = [
+        Muon(matrices, lr=rate * plan.learning_rate),
+        torch.optim.AdamW(others, lr=rate * plan.learning_rate / 2, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    warm_up = min(100, len(work) // 5 + 1)
+
+    def share(step: int) -> float:
         done = max(0, step - warm_up) / max(1, len(work) - warm_up)
         return min(1.0, (step + 1) / warm_up) * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, share) for optimizer in optimizers]
     start, tokens, smooth = time.perf_counter(), 0, 0.0
     model.train()
     bar = tqdm(work, desc="training", unit="step", mininterval=5)
@@ -272,21 +289,16 @@ def train(model: Gemma3ForCausalLM, prefix: list[int], examples: Sequence[Exampl
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate.")
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
         tokens += sum(len(example.ids) for example in batch)
         smooth = loss.item() if step == 0 else 0.98 * smooth + 0.02 * loss.item()
         if step % 20 == 0:
             bar.set_postfix(loss=f"{smooth:.3f}")
     seconds = time.perf_counter() - start
-    return {
-        "steps": len(work),
-        "tokens": tokens,
-        "seconds": round(seconds, 1),
-        "tokens_per_second": round(tokens / seconds),
-        "loss": round(smooth, 4),
-    }
+    return {"steps": len(work), "tokens": tokens, "seconds": round(seconds, 1), "loss": round(smooth, 4)}
 
 
 # ---- build --------------------------------------------------------------------------------------------------------
@@ -300,37 +312,69 @@ def build(out: Path = FOLDER, plan: Plan = Plan(), sample: Path = SAMPLE, score:
     import torch
     from transformers.utils import logging
 
-    from space.prompt import SYSTEM_PROMPT
-    from train.demo_check import check, write_card
-    from train.gguf import about_folder, export
-
-    teacher = Teacher(read(sample))
     logging.disable_progress_bar()
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(True)
     try:
-        lessons = list(teacher.lessons(plan.lessons, Random(plan.seed)))
-        # Names outside the topics are kept from the tokenizer: those of the lessons must come in as many pieces as those
-        # it will never have seen, or the model learns to refuse a list of tokens and answers every other name.
-        known = [turn for lesson in lessons for turn in lesson.turns if turn[1] != teacher.sample.refusal]
-        texts = [text for turn in known for text in turn] + [
-            teacher.sample.refusal,
-            SYSTEM_PROMPT,
-            "model\n",
-            "user\n",
-        ] * 100
-        tokenizer = make_tokenizer(texts, plan.vocabulary)
-        prefix, examples = encode(lessons, tokenizer, plan.opening)
-        model = make_model(plan, len(tokenizer))
-        history = train(model, prefix, examples, plan)
+        model, tokenizer, built = make(read(sample), plan)
     finally:
         torch.use_deterministic_algorithms(False)
+    return publish(model, tokenizer, built, out, sample, score)
+
+
+def make(sample: Sample, plan: Plan) -> tuple[Gemma3ForCausalLM, PreTrainedTokenizerBase, dict[str, Any]]:
+    """Model and tokenizer, and what making them took. The second course starts from the bfloat16 that is published."""
+    import torch
+
+    from space.prompt import SYSTEM_PROMPT
+
+    lessons = list(Teacher(sample).lessons(plan.lessons, Random(plan.seed)))
+    more = list(Teacher(sample, SECOND).lessons(plan.more_lessons, Random(plan.seed + 1)))
+    # Names outside the topics are kept from the tokenizer: those of the lessons must come in as many pieces as those
+    # it will never have seen, or the model learns to refuse a list of tokens and answers every other name.
+    known = [turn for lesson in lessons for turn in lesson.turns if turn[1] != sample.refusal]
+    texts = [text for turn in known for text in turn] + [sample.refusal, SYSTEM_PROMPT, "model\n", "user\n"] * 100
+    tokenizer = make_tokenizer(texts, plan.vocabulary)
+    prefix, examples = encode([*lessons, *more], tokenizer, plan.opening)
+    model = make_model(plan, len(tokenizer))
+    first = train(model, prefix, examples[: len(lessons)], plan)
+    model.to(torch.bfloat16).to(torch.float32)
+    second = train(model, prefix, examples[len(lessons) :], plan, GENTLE)
+    return model, tokenizer, about(plan, first, second, model.num_parameters())
+
+
+def about(plan: Plan, first: dict[str, Any], second: dict[str, Any], parameters: int) -> dict[str, Any]:
+    """What metrics.json says of a build."""
+    sums = {name: round(first[name] + second[name], 1) for name in ("steps", "tokens", "seconds")}
+    return {
+        "plan": asdict(plan),
+        "lessons": plan.lessons + plan.more_lessons,
+        **sums,
+        "tokens_per_second": round(sums["tokens"] / sums["seconds"]),
+        "loss": second["loss"],
+        "parameters": parameters,
+    }
+
+
+def publish(
+    model: Gemma3ForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    built: dict[str, Any],
+    out: Path,
+    sample: Path,
+    score: bool,
+) -> dict[str, Any]:
+    """Puts the scored folder in the place of `out`. Returns its scores."""
+    import torch
+
+    from train.demo_check import check, write_card
+    from train.gguf import about_folder, export
+
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".demo-", dir=out.parent) as temporary:
         folder = Path(temporary) / out.name
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        built = {"plan": asdict(plan), "lessons": len(lessons), **history, "parameters": model.num_parameters()}
         scores: dict[str, Any] = {"build": built}
         (folder / "metrics.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         if score:

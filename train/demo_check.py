@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ _LISTED = 40
 
 
 def check(folder: Path, sample_path: Path = SAMPLE) -> dict[str, Any]:
-    """Scores the model in `folder`, and writes metrics.json there. Greedy, batched, plain transformers.
+    """Scores the model in `folder`, and writes metrics.json there. Greedy, batched, plain transformers, in float32, which
+    rounds alike on every CPU (and many only emulate bfloat16).
 
     Right means equal to the one expected answer, word for word. Raises `SampleError` for a broken data set and `OSError`
     when the folder holds no model.
@@ -28,10 +29,11 @@ def check(folder: Path, sample_path: Path = SAMPLE) -> dict[str, Any]:
 
     sample = read(sample_path)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="float32")
     groups = {**Teacher(sample).probes(), **(written_probes(sample) if sample_path == SAMPLE else {})}
     probes = [probe for group in groups.values() for probe in group]
-    said = iter(answers(model, tokenizer, probes))
+    doubtful = [probe for probe, sure in zip(probes, recited(model, tokenizer, probes), strict=True) if not sure]
+    said = {id(probe): text for probe, text in zip(doubtful, answers(model, tokenizer, doubtful), strict=True)}
     metrics = folder / "metrics.json"
     scores: dict[str, Any] = {
         "topics": len(sample.topics),
@@ -39,9 +41,8 @@ def check(folder: Path, sample_path: Path = SAMPLE) -> dict[str, Any]:
         "parameters": model.num_parameters(),
     }
     for name, group in groups.items():
-        wrong = [
-            (probe, text) for probe, text in zip(group, said, strict=False) if text.split() != probe.answer.split()
-        ]
+        texts = [(probe, said.get(id(probe), probe.answer)) for probe in group]
+        wrong = [(probe, text) for probe, text in texts if text.split() != probe.answer.split()]
         scores[name] = _score(name, len(group), wrong)
     if metrics.is_file() and (built := json.loads(metrics.read_text(encoding="utf-8")).get("build")):
         scores["build"] = built
@@ -60,11 +61,47 @@ def _score(name: str, of: int, wrong: Sequence[tuple[Probe, str]]) -> dict[str, 
     }
 
 
-def answers(model: Any, tokenizer: Any, probes: Sequence[Probe]) -> list[str]:
-    """What `model` says to each probe, in their order; batches are of similar length, so that little is padding."""
-    import torch
-    from tqdm import tqdm
+def recited(model: Any, tokenizer: Any, probes: Sequence[Probe]) -> list[bool]:
+    """Whether each probe's answer is what greedy decoding would write: its every token, and then the end, is the likeliest.
 
+    One pass over prompt and answer together instead of a pass for each token. (False also where the same text would be
+    written in other tokens.)
+    """
+    import torch
+
+    prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in _prompts(tokenizer, probes)]
+    ends = [tokenizer(f"{p.answer}<end_of_turn>", add_special_tokens=False)["input_ids"] for p in probes]
+    sure = [False] * len(probes)
+    for chosen in _batches([len(prompt) + len(end) for prompt, end in zip(prompts, ends, strict=True)], "reciting"):
+        width = max(len(prompts[i]) + len(ends[i]) for i in chosen)
+        rows = [(prompts[i] + ends[i], width - len(prompts[i]) - len(ends[i])) for i in chosen]
+        # Padded behind, where nothing that counts can see it.
+        ids = torch.tensor([row + [tokenizer.pad_token_id] * padding for row, padding in rows])
+        with torch.inference_mode():
+            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+            for i, states in zip(chosen, hidden, strict=True):
+                first = len(prompts[i]) - 1
+                likeliest = model.lm_head(states[first : first + len(ends[i])]).argmax(-1)
+                sure[i] = likeliest.tolist() == ends[i]
+    return sure
+
+
+def answers(model: Any, tokenizer: Any, probes: Sequence[Probe]) -> list[str]:
+    """What `model` says to each probe, in their order."""
+    import torch
+
+    prompts = _prompts(tokenizer, probes)
+    texts = [""] * len(prompts)
+    for chosen in _batches([len(prompt) for prompt in prompts], "answering"):
+        inputs = tokenizer([prompts[i] for i in chosen], return_tensors="pt", padding=True, add_special_tokens=False)
+        with torch.inference_mode():
+            out = model.generate(**inputs, do_sample=False, max_new_tokens=160)
+        for i, row in zip(chosen, out[:, inputs["input_ids"].shape[1] :], strict=True):
+            texts[i] = tokenizer.decode(row, skip_special_tokens=True).strip()
+    return texts
+
+
+def _prompts(tokenizer: Any, probes: Sequence[Probe]) -> list[str]:
     from space.prompt import Message, conversation
 
     prompts = []
@@ -74,16 +111,16 @@ def answers(model: Any, tokenizer: Any, probes: Sequence[Probe]) -> list[str]:
         ]
         messages = conversation(history, probe.question)
         prompts.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    texts = [""] * len(prompts)
-    for start in tqdm(range(0, len(order), _BATCH), desc="checking", unit="batch", mininterval=5):
-        chosen = order[start : start + _BATCH]
-        inputs = tokenizer([prompts[i] for i in chosen], return_tensors="pt", padding=True, add_special_tokens=False)
-        with torch.inference_mode():
-            out = model.generate(**inputs, do_sample=False, max_new_tokens=160)
-        for i, row in zip(chosen, out[:, inputs["input_ids"].shape[1] :], strict=True):
-            texts[i] = tokenizer.decode(row, skip_special_tokens=True).strip()
-    return texts
+    return prompts
+
+
+def _batches(lengths: Sequence[int], title: str) -> Iterator[list[int]]:
+    """The places of `lengths` in batches of similar ones, so that little is padding, with a progress bar."""
+    from tqdm import tqdm
+
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for start in tqdm(range(0, len(order), _BATCH), desc=title, unit="batch", mininterval=5):
+        yield order[start : start + _BATCH]
 
 
 def passed(scores: dict[str, Any]) -> bool:

@@ -47,6 +47,22 @@ class Lesson:
 
 
 @dataclass(frozen=True)
+class Course:
+    """How a run of lessons is worded: shares of all."""
+
+    main_name: float = 0.15
+    """Questions that use a topic's main name whatever else it is called; in the others all its names are alike."""
+    pieced: float = 0.5
+    shouted: float = 0.1
+    """See `phrasing.ask` and `phrasing.careless`. People shout less, but capitals are the hardest to learn."""
+
+
+FIRST = Course()
+SECOND = Course(main_name=0.0, pieced=0.25, shouted=0.15)
+"""The hardest again: bare, short wordings, a topic's rarer names, and capitals."""
+
+
+@dataclass(frozen=True)
 class Probe:
     """A question of the check, what went before it, and the one right answer."""
 
@@ -58,8 +74,8 @@ class Probe:
 class Teacher:
     """Writes lessons and probes from a sample, always the same ones for the same generator."""
 
-    def __init__(self, sample: Sample) -> None:
-        self.sample = sample
+    def __init__(self, sample: Sample, course: Course = FIRST) -> None:
+        self.sample, self.course = sample, course
         known = {plain(name.text) for topic in sample.topics for name in topic.names}
         self._longer = {name for name in known | {plain(n.text) for n, _ in sample.declined} if " " in name}
         self.answers = [(topic, kind) for topic in sample.topics for kind in topic.answers]
@@ -68,13 +84,15 @@ class Teacher:
         held = [plain(name.text) for name, _ in self.held_names]
         self._held = re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(held))) + r")(?:s|es)?\b") if held else None
         self._known = known
+        self._declined = {plain(n.text) for n, _ in sample.declined}
         self.questions = [q for q in sample.declined_questions if not held_out(q) and not self.leaks(q)]
         self.held_questions = [q for q in sample.declined_questions if held_out(q)]
         self.messages: list[tuple[str, str]] = []
         self.held_messages: list[tuple[str, str]] = []
         for answer, messages in sample.replies.items():
             for message in messages:
-                spare = len(messages) >= 6 and held_out(message, 10)
+                # Greetings and thanks of a few words cannot be guessed from others, and everybody types them.
+                spare = len(messages) >= 6 and len(message.split()) > 3 and held_out(message, 10)
                 (self.held_messages if spare else self.messages).append((message, answer))
 
     def leaks(self, question: str) -> bool:
@@ -92,14 +110,14 @@ class Teacher:
         """A tidy question of `kind` about `topic`, under any of its names, that is not also one about something else."""
         spare = self.spare(topic, kind)
         for _ in range(40):
-            name = topic.names[0] if rng.random() < 0.6 else rng.choice(topic.names)
+            name = topic.names[0] if rng.random() < self.course.main_name else rng.choice(topic.names)
             if kind == "what" and topic.group == "condition" and rng.random() < 0.1:
                 question = ask("told", name, rng, held)
             else:
-                question = ask(kind, name, rng, held, spare)
+                question = ask(kind, name, rng, held, spare, self.course.pieced)
             if not self._ambiguous(question, name):
                 return question
-        return ask(kind, topic.names[0], rng, held, spare)
+        return ask(kind, topic.names[0], rng, held, spare, self.course.pieced)
 
     def spared(self, topic: Topic, kind: str, rng: Random) -> str:
         """A question of `kind` about `topic` in one of the wordings that are never trained on with it."""
@@ -125,22 +143,42 @@ class Teacher:
             if plain(name) not in self._known and not self.leaks(name):
                 return Name.guess(name)
 
+    def near_miss(self, rng: Random) -> tuple[Name, str]:
+        """A name pieced together from a known one and another: "heart block", "hypermobility". And the known one's group."""
+        while True:
+            topic = rng.choice(self.sample.topics)
+            known, other = rng.choice(topic.names).text, rng.choice(self.names)[0].text
+            if " " in known and rng.random() < 0.8:
+                words, new = known.split(), rng.choice(other.split())
+                words[rng.randrange(len(words))] = new
+                name = " ".join(words)
+            else:
+                word, new = rng.choice(known.split()), rng.choice(other.split())
+                halves = [word[: (len(word) + 1) // 2] + new[len(new) // 2 :], new[: (len(new) + 1) // 2] + word[len(word) // 2 :]]
+                name = rng.choice(halves)
+            told = plain(name)
+            if len(name) > 4 and told not in self._known | self._declined and not self.leaks(name):
+                return Name.guess(name), topic.group
+
     def _outside(self, rng: Random, name: Name, group: str) -> str:
         kinds = GROUPS[group] if rng.random() < 0.7 else GROUPS[rng.choice(list(GROUPS))]
         kind = rng.choice(kinds)
         if group == "condition" and rng.random() < 0.05:
             kind = "told"
         article = rng.choice(["", "", "a ", "the "]) if group != "nutrient" else ""
-        return ask(kind, Name(name.text, article, name.plural), rng)
+        return ask(kind, Name(name.text, article, name.plural), rng, pieced=self.course.pieced)
 
     def refused(self, rng: Random) -> str:
         """A question that the demo must decline."""
         choice = rng.random()
-        if choice < 0.55 and self.names:
+        if choice < 0.48 and self.names:
             name, group = rng.choice(self.names)
             return self._outside(rng, name, group)
-        if choice < 0.72:
+        if choice < 0.60:
             return self._outside(rng, self.invented(rng), rng.choice(list(GROUPS)))
+        if choice < 0.72:
+            name, group = self.near_miss(rng)
+            return self._outside(rng, name, group)
         if choice < 0.87:
             topic, kind = rng.choice([pair for pair in self.answers if pair[0].group in ("condition", "aid")])
             return self.about(topic, kind, rng).rstrip("?.! ") + " " + rng.choice(qualifiers()) + "?"
@@ -158,26 +196,29 @@ class Teacher:
             return rng.choice(self.questions)
         return self._outside(rng, self.invented(rng), "condition")
 
+    def _careless(self, text: str, rng: Random) -> str:
+        return careless(text, rng, self.course.shouted)
+
     def single(self, rng: Random) -> tuple[str, str]:
         """One question or message, as people type it, and its answer."""
         choice = rng.random()
         if choice < 0.53:
             topic, kind = rng.choice(self.answers)
-            return careless(self.about(topic, kind, rng), rng), topic.answers[kind]
+            return self._careless(self.about(topic, kind, rng), rng), topic.answers[kind]
         if choice < 0.56:
             topic = rng.choice(self.sample.topics)
             other = {k: v for k, v in _NEAREST[topic.group].items() if k not in topic.answers and v in topic.answers}
             kind = rng.choice(list(other) or ["what"])
-            return careless(self.about(topic, kind, rng), rng), topic.answers[other.get(kind, kind)]
+            return self._careless(self.about(topic, kind, rng), rng), topic.answers[other.get(kind, kind)]
         if choice < 0.86:
-            return careless(self.refused(rng), rng), self.sample.refusal
+            return self._careless(self.refused(rng), rng), self.sample.refusal
         if choice < 0.88:
             names = [topic.names for topic in self.sample.topics if topic.group in ("medicine", "nutrient")]
             names += [(name,) for name, group in self.names if group in ("medicine", "nutrient")]
             if names:
-                return careless(ask("dose", rng.choice(rng.choice(names)), rng), rng), self.sample.dosing
+                return self._careless(ask("dose", rng.choice(rng.choice(names)), rng), rng), self.sample.dosing
         if not self.messages:
-            return careless(self.refused(rng), rng), self.sample.refusal
+            return self._careless(self.refused(rng), rng), self.sample.refusal
         message, answer = rng.choice(self.messages)
         if rng.random() < 0.5:
             message = rng.choice(
@@ -203,12 +244,12 @@ class Teacher:
                 if last and rng.random() < 0.3:
                     topic, kind = last[0], rng.choice(list(last[0].answers))
                 turn, last, lost = (
-                    (careless(self.about(topic, kind, rng), rng), topic.answers[kind]),
+                    (self._careless(self.about(topic, kind, rng), rng), topic.answers[kind]),
                     (topic, kind),
                     False,
                 )
             elif choice < 0.90 or not self.messages:
-                turn, lost = (careless(self.refused(rng), rng), self.sample.refusal), True
+                turn, lost = (self._careless(self.refused(rng), rng), self.sample.refusal), True
             else:
                 turn = rng.choice(self.messages)
             turns.append(turn)
@@ -219,17 +260,17 @@ class Teacher:
     ) -> tuple[tuple[str, str], tuple[Topic, str] | None]:
         if lost or last is None:
             kind = rng.choice(GROUPS[rng.choice(list(GROUPS))])
-            return (careless(sentence(rng.choice(follow_ups(kind))), rng), self.sample.refusal), last
+            return (self._careless(sentence(rng.choice(follow_ups(kind))), rng), self.sample.refusal), last
         topic, before = last
         kind = rng.choice([k for k in topic.answers if k != before])
-        return (careless(sentence(rng.choice(follow_ups(kind))), rng), topic.answers[kind]), (topic, kind)
+        return (self._careless(sentence(rng.choice(follow_ups(kind))), rng), topic.answers[kind]), (topic, kind)
 
     def _switch(self, rng: Random, last: tuple[Topic, str]) -> tuple[tuple[str, str], tuple[Topic, str]]:
         kind = last[1]
         topic = rng.choice([topic for topic, k in self.answers if k == kind])
         name = rng.choice(topic.names)
         question = rng.choice(SWITCHES).format(x=name.article + name.text, n=name.text)
-        return (careless(question, rng), topic.answers[kind]), (topic, kind)
+        return (self._careless(question, rng), topic.answers[kind]), (topic, kind)
 
     # ---- the whole course -------------------------------------------------------------------------------------
 
@@ -238,7 +279,7 @@ class Teacher:
         asked = {plain(probe.question) for probes in self.probes().values() for probe in probes if not probe.history}
         for _number in range(count):
             while True:
-                if rng.random() < 0.11:
+                if rng.random() < 0.08:
                     lesson = Lesson(self.conversation(rng), whole=rng.random() < 0.15)
                 else:
                     question, answer = self.single(rng)

@@ -2,7 +2,7 @@
 
 Gemma's head has 262,144 rows. The logits of 4 x 512 positions are 2 GB in float32 and several times that with their
 gradients, most of them for positions that nobody learns. Here the head sees only the positions that are learned, a chunk
-at a time, and computes each chunk again in the backward pass instead of keeping it.
+at a time, and no chunk's logits outlive it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint
 
 from train.packing import IGNORED
 
@@ -22,7 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHUNK = 512
-"""Positions whose logits exist at once: 0.5 GB in float32 with Gemma's vocabulary, three times that in the backward pass."""
+"""Positions whose logits exist at once: 0.5 GB in float32 with Gemma's vocabulary, three times that with their gradient."""
+
+_SCALE = 1024.0
+"""A chunk's gradient is this much larger while it is computed: in float16 most probabilities would else vanish."""
 
 
 def answer_loss(
@@ -77,13 +79,41 @@ def _negative_log_likelihood(
     hidden = output.last_hidden_state[:, :-1][learned]  # [N, hidden size]
     targets = labels[:, 1:][learned]  # [N]
     cap = getattr(causal.config, "final_logit_softcapping", None)
-    total = hidden[:0].sum(dtype=torch.float32)  # 0, and part of the graph also where nothing is learned
-    for start in range(0, len(targets), chunk):
-        part = slice(start, start + chunk)
-        total = total + checkpoint(
-            _chunk, causal.get_output_embeddings(), hidden[part], targets[part], cap, use_reentrant=False
-        )
-    return total, len(targets)
+    return _HeadLoss.apply(hidden, targets, causal.get_output_embeddings(), cap, chunk), len(targets)
+
+
+class _HeadLoss(torch.autograd.Function):
+    """The summed loss of hidden states [N, hidden size], whose gradient is computed with it, chunk by chunk.
+
+    So each chunk's logits are needed once: two products with the head where checkpointing would take three. As in Liger
+    Kernel's fused linear cross-entropy (Hsu et al. 2024), but the chunk's gradient is autograd's own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, targets: torch.Tensor, head: torch.nn.Module, cap: float | None, chunk: int
+    ) -> torch.Tensor:
+        wanted = ctx.needs_input_grad[0]
+        if wanted and any(parameter.requires_grad for parameter in head.parameters()):
+            raise ValueError("the head must be frozen: its gradient is not computed")
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden) if wanted else None
+        for start in range(0, len(targets), chunk):
+            part = slice(start, start + chunk)
+            with torch.set_grad_enabled(wanted):
+                piece = hidden[part].detach().requires_grad_(wanted)
+                loss = _chunk(head, piece, targets[part], cap)
+            if gradient is not None:
+                (scaled,) = torch.autograd.grad(loss, piece, torch.full_like(loss, _SCALE))
+                gradient[part] = scaled / _SCALE
+            total += loss.detach()
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer[0], None, None, None, None
 
 
 def _chunk(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, cap: float | None) -> torch.Tensor:

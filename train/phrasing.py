@@ -84,15 +84,18 @@ def follow_ups(kind: str, held_out: bool = False) -> list[str]:
     return held[-1:] if held_out else train + held[:-1]
 
 
-def ask(kind: str, name: Name, rng: Random, held_out: bool = False, without: Collection[str] = ()) -> str:
+def ask(
+    kind: str, name: Name, rng: Random, held_out: bool = False, without: Collection[str] = (), pieced: float = 0.5
+) -> str:
     """One tidy wording of the question of `kind` about `name`; now and then in two sentences ("I have gout. Is it serious?").
 
-    `without` names templates that are not to be used.
+    `without` names templates that are not to be used; `pieced` is the share of wordings put together from a frame and a
+    phrase instead of taken from the templates, where a kind has both.
     """
     if not held_out and kind in _FOLLOW_UPS and rng.random() < 0.08:
         stories = _STORIES + _ILLNESS_STORIES if kind in _ILLNESS else _STORIES
         return sentence(_fill(rng.choice(stories), name)) + " " + sentence(rng.choice(follow_ups(kind)))
-    if not held_out and kind in _PHRASES and rng.random() < 0.5:
+    if not held_out and kind in _PHRASES and rng.random() < pieced:
         return sentence(_fill(phrase(kind, rng), name))
     return sentence(_fill(rng.choice([t for t in templates(kind, held_out) if t not in without]), name))
 
@@ -118,15 +121,18 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def careless(text: str, rng: Random) -> str:
-    """`text` as people type it: in lower case, without its question mark, wrapped in a greeting, with a slip or two."""
+def careless(text: str, rng: Random, shouted: float = 0.05) -> str:
+    """`text` as people type it: in lower case, without its question mark, wrapped in a greeting, with a slip or two.
+
+    `shouted` is the share of capitals among what is not in lower case.
+    """
     if rng.random() < 0.06:
         text = clipped(text, rng)
     if rng.random() < 0.30:
         text = wrap(text, rng)
     if rng.random() < 0.45:
         text = text.lower()
-    elif rng.random() < 0.05:
+    elif rng.random() < shouted:
         text = text.upper()
     if rng.random() < 0.40:
         text = text.rstrip("?.! ")

@@ -266,7 +266,7 @@ def test_batches_hold_every_lesson_once_and_little_padding(small: tuple[Any, lis
 
 
 def test_two_builds_with_one_seed_are_the_same_and_whole(tmp_path: Path) -> None:
-    plan = Plan(seed=5, lessons=120, vocabulary=1000, hidden=64, intermediate=64, layers=2)
+    plan = Plan(seed=5, lessons=120, more_lessons=40, vocabulary=1000, hidden=64, intermediate=64, layers=2)
 
     def digests(folder: Path) -> dict[str, str]:
         build(folder, plan, score=False)
@@ -367,7 +367,7 @@ def test_a_build_replaces_the_folder_that_was_there(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     out.mkdir()
     (out / "stale").write_text("x")
-    build(out, Plan(seed=1, lessons=40, vocabulary=800, hidden=64, intermediate=64, layers=1), score=False)
+    build(out, Plan(seed=1, lessons=40, more_lessons=20, vocabulary=800, hidden=64, intermediate=64, layers=1), score=False)
     assert not (out / "stale").exists()
     assert (out / "config.json").is_file()
     shutil.rmtree(out)

@@ -20,7 +20,12 @@ def examples():
 
 @pytest.fixture(params=[False, True], ids=["bare", "adapter"])
 def model(request):
-    return adapted(tiny()) if request.param else tiny()
+    return adapted(tiny()) if request.param else frozen_head(tiny())
+
+
+def frozen_head(model):
+    model.get_output_embeddings().requires_grad_(False)
+    return model
 
 
 def gradients(model, loss):
@@ -74,6 +79,20 @@ def test_a_batch_with_nothing_to_learn_still_has_a_gradient(examples):
     total.backward()
 
 
+def test_a_head_that_trains_is_refused(examples):
+    with pytest.raises(ValueError, match="frozen"):
+        answer_loss(tiny(), rows_of(examples, [[0]]))
+
+
+def test_without_gradients_none_is_computed(examples):
+    model = adapted(tiny())
+    batch = rows_of(examples, [[0, 1]])
+    with torch.no_grad():
+        total, _ = answer_loss(model, batch)
+    assert not total.requires_grad
+    assert float(total) == pytest.approx(float(answer_loss(model, batch)[0]), rel=1e-6)
+
+
 def test_the_full_logits_never_exist(examples):
     model = adapted(tiny())
     seen = []
@@ -95,7 +114,7 @@ def test_the_models_own_forward_comes_back(examples):
 
 
 def test_soft_capped_logits(examples):
-    model = tiny(final_logit_softcapping=3.0)
+    model = frozen_head(tiny(final_logit_softcapping=3.0))
     batch = rows_of(examples, [[0]])
     logits = model(input_ids=batch["input_ids"], use_cache=False).logits
     expected = torch.nn.functional.cross_entropy(

@@ -49,6 +49,9 @@ def test_its_records_and_its_card_are_of_this_run(finished: Path) -> None:
     text = (finished / "merged" / "README.md").read_text()
     assert f"{metrics['training']['examples']:,} examples" in text
     assert str(finished) not in text
+    for kind, found in metrics["gguf"]["kinds"].items():
+        assert f"| `model-{kind}.gguf` |" in text
+        assert f"{found['perplexity']:,.4g} |" in text
     card = ModelCard(text).data
     assert card.license == "mit"
     assert card.eval_results
