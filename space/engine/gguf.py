@@ -15,6 +15,8 @@ from space.errors import ModelError
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+OVERHEAD = 256 * 2**20
+"""Bytes that serving a file takes beside weights and cache: buffers of a batch, with the logits of a large vocabulary."""
 
 
 @dataclass(frozen=True)
