@@ -78,9 +78,12 @@ class Timed:
 
 
 def measure(start: Callable[[], Ask], tokens: int, users: tuple[int, ...] = (1, 2, 4)) -> dict[str, Any]:
-    """Seconds to the first token, cold and in turn two, and tokens a second of some users together."""
+    """Seconds to the first token, cold and in later turns, and tokens a second of some users together."""
     talk = start()
     found: dict[str, Any] = {"cold": talk(LONG, 16).wait, "second": talk("And what matters most of these?", 16).wait}
+    if len(users) > 1:
+        start()(QUESTIONS[-1], 16)
+        found["third"] = talk("And after that?", 16).wait
     found["rate1"] = median(start()(QUESTIONS[0], tokens).rate for _ in range(3 if len(users) > 1 else 1))
     for count in users[1:]:
         with ThreadPoolExecutor(count) as pool:
@@ -193,7 +196,7 @@ def bare(folder: Path, engine: str, file: str, tokens: int) -> dict[str, Any]:
     from space.settings import Settings
 
     start = time.perf_counter()
-    loaded = load(Settings(model_id=str(folder), engine=engine, gguf_file=file, max_running=4))
+    loaded = load(Settings(model_id=str(folder), engine=engine, gguf_file=file))
     seconds = time.perf_counter() - start
 
     def answer(messages: list[Message], tokens: int) -> Timed:
@@ -256,14 +259,13 @@ def growth(folder: Path, file: str) -> dict[str, Any]:
 
 
 class _serving:
-    """`python app.py` for as long as the context lasts; with four places, where the default is two."""
+    """`python app.py` for as long as the context lasts."""
 
     def __init__(self, folder: Path, engine: str, file: str) -> None:
         self._environment = os.environ | {
             "MODEL_ID": str(folder),
             "ENGINE": engine,
             "GGUF_FILE": file,
-            "MAX_RUNNING": "4",
             "GENERATION_TIMEOUT": str(LIMIT),
             "GRADIO_SERVER_PORT": str(PORT),
             "HF_HUB_OFFLINE": "1",
@@ -397,6 +399,7 @@ def report(
             _cell(found.get("cold"), ".2f"),
             _cell(found.get("second"), ".2f"),
             _cell(found.get("second"), ".3f", found.get("cold")),
+            _cell(found.get("third"), ".2f"),
             *(_cell(found.get(f"rate{users}"), ".1f") for users in (1, 2, 4)),
             _cell(found.get("answer"), ".1f"),
             _cell(rate, ".1f", slow),
@@ -412,13 +415,14 @@ def report(
     shown = "\n".join(f"| {turn} | {turns[turn - 1]} |" for turn in (1, 2, 5, 10, 15, 20) if turn <= len(turns))
     return "\n\n".join(
         [
-            f"{about['parameters']:,} parameters. Long question: {about['long']:,} tokens and the system prompt. Two and four "
-            "users: their rates added up. Page: what the browser is told, at most 25 times a second; `/answer`: from two whole "
-            "answers of different length, one user. Share: weights read per token × rate, of the machine's read bandwidth of "
-            f"{read / 1e9:.1f} GB/s (dot products of float32 on {os.cpu_count()} threads). Files: {written}.",
+            f"{about['parameters']:,} parameters. Bare: the engine's own stream; app: the page's, told at most 25 times a second, "
+            f"and whole answers of `/answer`. Cold: a question of {about['long']:,} tokens and the system prompt. Turn three: "
+            "another visitor asked between it and turn two. Two and four users: their rates added up. Share: weights read per "
+            f"token × rate, of the machine's read bandwidth of {read / 1e9:.1f} GB/s (dot products of float32 on "
+            f"{os.cpu_count()} threads). Files: {written}.",
             "\n".join(f"- {line}" for line in verdicts(exports, rows)),
-            "| | load s | memory GB | cold first token s | turn two s | ratio | 1 user tok/s | 2 users | 4 users | `/answer` "
-            "| × float32 | × own loop | share |\n|" + "---|" * 13 + "\n" + "\n".join(lines),
+            "| | load s | memory GB | cold first token s | turn two s | ratio | turn three s | 1 user tok/s | 2 users | 4 users "
+            "| `/answer` | × float32 | × own loop | share |\n|" + "---|" * 14 + "\n" + "\n".join(lines),
             f"One conversation on the page with q4_0, every question {about['turn']} tokens and every answer 16:\n\n"
             "| turn | ms to the first token |\n|---|---|\n" + shown,
         ]
