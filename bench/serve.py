@@ -40,7 +40,13 @@ GEMMA = ROOT.parent / "shared" / "data" / "gemma3_tokenizer"
 PORT = 7898
 LIMIT = 150
 """Seconds a measurement may take before it is ended and left out."""
-SMALL = {"num_hidden_layers": 6, "hidden_size": 64, "intermediate_size": 128, "head_dim": 32, "query_pre_attn_scalar": 32}
+SMALL = {
+    "num_hidden_layers": 6,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "head_dim": 32,
+    "query_pre_attn_scalar": 32,
+}
 ROWS = {"float32": 16, "bfloat16": 24, "bf16": 48, "q8_0": 64, "q4_0": 96}
 """Tokens of an answer by row: some seconds of each engine's time."""
 LONG = "I would like to understand how sleep, food and exercise work together in a healthy body. " * 54
@@ -120,7 +126,9 @@ def make(folder: Path, small: bool) -> dict[str, Any]:
 
     values = json.loads((GEMMA / "config.json").read_text())
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(Gemma3TextConfig(**values | (SMALL if small else {})), dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_config(
+        Gemma3TextConfig(**values | (SMALL if small else {})), dtype=torch.bfloat16
+    )
     model.save_pretrained(folder)
     for file in GEMMA.iterdir():
         if file.name != "config.json":

@@ -205,7 +205,9 @@ def test_gguf_file_overrides_the_choice(the_hub, online):
 def test_a_gguf_file_that_is_not_there_is_said_with_those_that_are(the_hub, online):
     the_hub.add("owner/gguf", files=QUANTISED)
     sentence = online.says("locate_gguf", MODEL_ID="owner/gguf", GGUF_FILE="gemma-Q3_K.gguf")
-    assert sentence.startswith("GGUF_FILE is 'gemma-Q3_K.gguf', which owner/gguf does not have; it has gemma-Q2_K.gguf, ")
+    assert sentence.startswith(
+        "GGUF_FILE is 'gemma-Q3_K.gguf', which owner/gguf does not have; it has gemma-Q2_K.gguf, "
+    )
 
 
 def test_no_quantisation_fits_memory(the_hub, online):
