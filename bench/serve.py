@@ -6,7 +6,7 @@ The model is the full shape with random weights, made in a temporary folder from
 answers are noise and end at a fixed length. Peers of the same run: transformers' `generate` in float32, which is how the
 original serves, and llama.cpp's own loop (xllamacpp without any engine of ours, timed by itself). Each measurement is a
 process of its own with a limit of seconds. Prints tables and writes them to bench/RESULTS.md; `--small` makes a model of a
-few layers instead, to see in a minute that the script runs; that and a choice of rows write nothing.
+few layers instead, to see in a minute or two that the script runs, and writes nothing.
 """
 
 from __future__ import annotations
@@ -491,7 +491,7 @@ def main() -> None:
         turns = measured("growth", folder, "model-q4_0.gguf").get("turns", []) if "q4_0" in options.rows else []
     text = report(about, exports, read, rows, turns)
     print(text)
-    if options.rows == list(ROWS) and not options.small:
+    if not options.small:
         write("serve", text, ["torch", "transformers", "xllamacpp", "gradio"])
 
 

@@ -115,7 +115,7 @@ def dialect(sampling: Sampling) -> dict[str, Any]:
         "samplers": _CHAIN,
         "top_k": sampling.top_k,
         "repeat_penalty": sampling.repetition_penalty,
-        "repeat_last_n": -1,  # all of it, the prompt too, as in transformers
+        "repeat_last_n": 1_000_000,  # all of it, the prompt too, as in transformers
         # A prompt read afresh is computed in larger batches than one half cached, and rounds differently: a seed would not
         # always repeat its answer.
         "cache_prompt": sampling.seed < 0 or sampling.temperature == 0,

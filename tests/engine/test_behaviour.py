@@ -20,6 +20,7 @@ from tests.engine.asking import GREEDY, answer
 pytestmark = pytest.mark.usefixtures("online")
 
 BOS, START, END = 2, 105, 106
+"""The embedded model's tokenizer has no word before these: all ids up to END are control tokens."""
 SHORT = conversation([], "What is diabetes?")
 HISTORY = [
     {"role": "user", "content": "What is asthma?"},
@@ -63,8 +64,7 @@ def tokenizer():
 def test_a_prompt_is_the_templates_tokens_and_no_visitor_forges_a_turn(engine, tokenizer, text):
     messages = conversation(HISTORY, text)
     expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
-    control = [i for i in expected if i in tokenizer.all_special_ids]
-    assert control == [BOS, START, END, START, END, START, END, START]
+    assert [i for i in expected if i <= END] == [BOS, START, END, START, END, START, END, START]
     assert tokenizer.decode(expected).startswith(
         f"<bos><start_of_turn>user\n{SYSTEM_PROMPT}\n\nWhat is asthma?<end_of_turn>"
     )
