@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from space.engine import Finish, Sampling, defaults
-from space.engine.gguf import OVERHEAD, Header, read_header
+from space.engine.gguf import KEPT, OVERHEAD, Header, read_header
 from space.engine.machine import cores, free_memory
 from space.engine.provenance import Provenance, read
 from space.engine.template import compile_template
@@ -171,7 +171,7 @@ def _start(file: Path, name: str, header: Header, context: int, settings: Settin
     threads = 1 if header.size < 64 * 2**20 else cores()
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
     parameters.fit_params = False  # memory was looked at before
-    parameters.cache_ram_mib = 0
+    parameters.cache_ram_mib = KEPT // 2**20
     parameters.verbosity = 1  # errors only, and never what is typed
     parameters.api_keys = [key]
     parameters.ui = False

@@ -43,7 +43,7 @@ def test_too_little_memory_is_a_sentence(demo_gguf, monkeypatch):
     with pytest.raises(ModelError) as error:
         LlamaCppEngine(demo_gguf, Settings(model_id="owner/model"))
     assert str(error.value).startswith(
-        "There is not enough memory on this machine for owner/model: it needs 0.3 GB and "
+        "There is not enough memory on this machine for owner/model: it needs 0.5 GB and "
     )
     assert "; set GGUF_FILE to a smaller file, lower MAX_RUNNING, or choose a smaller model." in str(error.value)
 

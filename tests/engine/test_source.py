@@ -213,7 +213,7 @@ def test_a_gguf_file_that_is_not_there_is_said_with_those_that_are(the_hub, onli
 def test_no_quantisation_fits_memory(the_hub, online):
     the_hub.add("owner/gguf", files=QUANTISED)
     assert online.says("locate_gguf", OVERHEAD + 1000, MODEL_ID="owner/gguf") == (
-        "There is not enough memory on this machine for owner/gguf: its smallest GGUF file needs 0.3 GB and 0.3 GB are free; "
+        "There is not enough memory on this machine for owner/gguf: its smallest GGUF file needs 0.5 GB and 0.5 GB are free; "
         "choose a smaller model."
     )
 
