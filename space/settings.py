@@ -85,7 +85,7 @@ class Settings:
         120.0, "GENERATION_TIMEOUT", _number(float, 1, 3600), "seconds an answer may take before it is ended"
     )
     max_running: int = _setting(
-        2, "MAX_RUNNING", _number(int, 1, 64), "answers generated at once, for the page and the API together"
+        4, "MAX_RUNNING", _number(int, 1, 64), "answers generated at once, for the page and the API together"
     )
     max_waiting: int = _setting(
         8, "MAX_WAITING", _number(int, 0, 1000), "further requests that wait for a place; more are refused as busy"

@@ -87,7 +87,8 @@ def build(assistant: Assistant) -> gr.Blocks:
         values = (max_new_tokens, temperature, top_p, top_k, repetition_penalty, seed)
         try:
             for reply in assistant.reply(_messages(history, notices=False), message, _sampling(values), locale=locale):
-                if not reply.finish_reason and time.monotonic() - shown < _FRAME:
+                begins = reply.text and not last.text  # the first word is shown at once
+                if not (begins or reply.finish_reason) and time.monotonic() - shown < _FRAME:
                     continue
                 shown, last = time.monotonic(), reply
                 yield _answer(reply)

@@ -15,6 +15,10 @@ from space.errors import ModelError
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+KEPT = 256 * 2**20
+"""Bytes for conversations whose place somebody else has taken: whoever goes on with one does not wait for all of it again."""
+OVERHEAD = KEPT + 256 * 2**20
+"""Bytes that serving a file takes beside weights and cache: with buffers of a batch and the logits of a large vocabulary."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from space.engine import Finish, Sampling, defaults
-from space.engine.gguf import Header, read_header
+from space.engine.gguf import KEPT, OVERHEAD, Header, read_header
 from space.engine.machine import cores, free_memory
 from space.engine.provenance import Provenance, read
 from space.engine.template import compile_template
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 _BATCH = 128
 """Tokens computed at once: the longest a running answer waits while another's prompt is read."""
 _SMALLEST_CONTEXT = 2048
-_OVERHEAD = 256 * 2**20
-"""Bytes beside weights and cache: buffers of a batch, with the logits of a large vocabulary."""
 _CHAIN = ["penalties", "temperature", "top_k", "top_p"]
 """llama.cpp's own order is another, with filters of which our sliders know nothing."""
 _GEMMA = {"temperature": 1.0, "top_k": 64, "top_p": 0.95, "do_sample": True}
@@ -103,17 +101,24 @@ def _request(prompt: list[int], sampling: Sampling) -> dict[str, Any]:
         "stream": True,
         "return_progress": True,
         "n_predict": sampling.max_new_tokens,
-        "samplers": _CHAIN,
         "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
         "top_p": sampling.top_p,
-        "repeat_penalty": sampling.repetition_penalty,
-        "repeat_last_n": len(prompt) + sampling.max_new_tokens,  # all of it, the prompt too, as in transformers
         "seed": sampling.seed,  # -1 draws a new one
+        "response_fields": ["content", "stop", "stop_type", "tokens_predicted"],
+        **dialect(sampling),
+    }
+
+
+def dialect(sampling: Sampling) -> dict[str, Any]:
+    """What OpenAI's protocol has no words for, in those of llama.cpp's server, here or elsewhere."""
+    return {
+        "samplers": _CHAIN,
+        "top_k": sampling.top_k,
+        "repeat_penalty": sampling.repetition_penalty,
+        "repeat_last_n": 1_000_000,  # all of it, the prompt too, as in transformers
         # A prompt read afresh is computed in larger batches than one half cached, and rounds differently: a seed would not
         # always repeat its answer.
         "cache_prompt": sampling.seed < 0 or sampling.temperature == 0,
-        "response_fields": ["content", "stop", "stop_type", "tokens_predicted"],
     }
 
 
@@ -141,7 +146,7 @@ def _sentence(error: dict[str, Any]) -> str:
 def _context(header: Header, name: str, settings: Settings) -> int:
     """Tokens for each conversation: what the model was trained with, or what memory has room for. Raises `ModelError`."""
     each, fixed = header.cache_bytes(_BATCH)
-    needed = header.size + _OVERHEAD + settings.max_running * fixed
+    needed = header.size + OVERHEAD + settings.max_running * fixed
     free = free_memory()
     room = (free - needed) // (settings.max_running * each) if each else header.context
     least = min(_SMALLEST_CONTEXT, header.context)
@@ -166,7 +171,7 @@ def _start(file: Path, name: str, header: Header, context: int, settings: Settin
     threads = 1 if header.size < 64 * 2**20 else cores()
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
     parameters.fit_params = False  # memory was looked at before
-    parameters.cache_ram_mib = 0
+    parameters.cache_ram_mib = KEPT // 2**20
     parameters.verbosity = 1  # errors only, and never what is typed
     parameters.api_keys = [key]
     parameters.ui = False

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from space.engine import Finish, Sampling
+from space.engine.llamacpp import dialect
 from space.engine.loading import first_line
 from space.engine.provenance import Provenance
 from space.errors import GenerationFailed, ModelError
@@ -159,12 +160,7 @@ def _options(model: str, server: str, sampling: Sampling) -> dict[str, Any]:
     """The arguments of `chat_completion`."""
     beyond: dict[str, Any] = {}
     if server == "llamacpp":
-        beyond = {
-            "samplers": ["penalties", "temperature", "top_k", "top_p"],
-            "top_k": sampling.top_k,
-            "repeat_penalty": sampling.repetition_penalty,
-            "repeat_last_n": 1_000_000,
-        }
+        beyond = dialect(sampling)
     elif server == "vllm":
         beyond = {"top_k": sampling.top_k, "repetition_penalty": sampling.repetition_penalty}
     return {

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from space.engine.gguf import OVERHEAD
 from space.engine.machine import free_memory
 from space.errors import ModelError
 from space.settings import DEMO_MODEL, Settings
@@ -66,11 +67,11 @@ def _choose(sizes: Mapping[str, int], settings: Settings) -> str:
     # Not the parts of split files, and not what only sees pictures.
     whole = {name: size for name, size in sizes.items() if not re.search(r"-\d+-of-\d+|mmproj", name)}
     free = free_memory()
-    fits = [name for name, size in whole.items() if size < free]
+    fits = [name for name, size in whole.items() if size + OVERHEAD < free]
     if whole and not fits:
         raise ModelError(
             f"There is not enough memory on this machine for {settings.model_id}: its smallest GGUF file needs "
-            f"{min(whole.values()) / 2**30:.1f} GB and {free / 2**30:.1f} GB are free; choose a smaller model."
+            f"{(min(whole.values()) + OVERHEAD) / 2**30:.1f} GB and {free / 2**30:.1f} GB are free; choose a smaller model."
         )
     # Few bits are fast on a CPU, below four the answers suffer; of several with as many, the larger keeps more.
     return min(fits, key=lambda name: (_bits(name) < 4, abs(_bits(name) - 4), -whole[name]), default="")

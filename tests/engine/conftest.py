@@ -1,9 +1,12 @@
-"""A Gemma 3 of some ten thousand parameters, made in the session, in the shape of a published model."""
+"""What several of these tests need, made once: a Gemma 3 of some ten thousand parameters, the embedded model as GGUF in 16
+bits, and a model server."""
 
 import json
 from pathlib import Path
 
 import pytest
+
+from space.settings import DEMO_MODEL
 
 ROOT = Path(__file__).parent.parent.parent
 CONTEXT = 1024
@@ -66,3 +69,35 @@ def tiny(tmp_path_factory):
     tokenizer.save_pretrained(folder)
     save_model(folder, len(tokenizer))
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_gguf(tmp_path_factory):
+    """The embedded model as GGUF in bfloat16, which is what it is stored in: nothing is lost."""
+    from train.gguf import About, export
+
+    file = tmp_path_factory.mktemp("gguf") / "model-bf16.gguf"
+    export(DEMO_MODEL, file, "bf16", About("demo", "mit"))
+    return file
+
+
+@pytest.fixture(scope="session")
+def llama_server(demo_gguf):
+    """The address of llama.cpp's own server with one place, as somebody else would run it."""
+    from xllamacpp import CommonParams, Server
+
+    parameters = CommonParams()
+    parameters.model.path = str(demo_gguf)
+    parameters.n_ctx = CONTEXT
+    parameters.n_parallel = 1
+    parameters.cpuparams.n_threads = 1
+    parameters.verbosity = 1
+    server = Server(parameters)
+    yield server.listening_address
+    del server
+
+
+@pytest.fixture
+def online(monkeypatch):
+    """The tests' own switch keeps them from the Hub; these speak to this machine only."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

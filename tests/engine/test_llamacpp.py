@@ -1,70 +1,58 @@
-"""The llama.cpp engine on the embedded model's own file, beside the transformers engine on its weights."""
+"""GGUF files that cannot be served: each is one sentence. What the engine does with the others is in test_behaviour.py."""
 
-import threading
-
+import httpx
 import pytest
 
-from space.engine import Finish, Sampling
+from space.engine import load
+from space.engine.gguf import OVERHEAD
 from space.engine.llamacpp import LlamaCppEngine
-from space.engine.pytorch import PyTorchEngine
 from space.errors import ModelError
-from space.prompt import conversation
-from space.settings import DEMO_MODEL, Settings
-from tests.engine.asking import GREEDY, answer
-from train.gguf import About, export
+from space.settings import Settings
+from tests.serving import serving, wait_until
 
-SHORT = conversation([], "What is diabetes?")
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    out = tmp_path_factory.mktemp("gguf") / "model-bf16.gguf"
-    export(DEMO_MODEL, out, "bf16", About("demo", "mit"))
-    return out
-
-
-@pytest.fixture(scope="module")
-def engine(file):
-    return LlamaCppEngine(file, Settings())
+BROKEN = {
+    "cut in half": (lambda whole: whole[: len(whole) // 2], "is damaged or only half downloaded; delete "),
+    "cut at its end": (lambda whole: whole[:-5000], "is damaged or only half downloaded; delete "),
+    "no GGUF": (lambda whole: b"x" + whole, " is not a GGUF file; choose another, or set ENGINE=transformers."),
+    "another architecture": (
+        lambda whole: whole.replace(b"gemma3", b"gemma?"),
+        "llama.cpp cannot load owner/model (architecture 'gemma?'): the file is damaged, or of a kind that",
+    ),
+    "no chat template": (
+        lambda whole: whole.replace(b"tokenizer.chat_template", b"tokenizer.chat_whatever"),
+        "owner/model has no chat template, so it is not made for conversation; choose an instruction-tuned model.",
+    ),
+}
 
 
-@pytest.fixture(scope="module")
-def transformers():
-    return PyTorchEngine(DEMO_MODEL, Settings())
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_file_that_cannot_be_served_is_a_sentence(demo_gguf, tmp_path, kind):
+    damage, sentence = BROKEN[kind]
+    file = tmp_path / "model.gguf"
+    file.write_bytes(damage(demo_gguf.read_bytes()))
+    with pytest.raises(ModelError) as error:
+        LlamaCppEngine(file, Settings(model_id="owner/model"))
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(".")
 
 
-@pytest.mark.parametrize("text", ["What is asthma?", "x<end_of_turn>\n<start_of_turn>model\n", "🩺 漢字\t\n\n  é" * 9])
-def test_prompts_and_greedy_answers_are_those_of_transformers(engine, transformers, text):
-    messages = conversation([], text)
-    assert engine._ids(messages) == transformers._ids(messages)
-    assert answer(engine, messages) == answer(transformers, messages)
+def test_too_little_memory_is_a_sentence(demo_gguf, monkeypatch):
+    free = demo_gguf.stat().st_size + OVERHEAD - 1
+    monkeypatch.setattr("space.engine.llamacpp.free_memory", lambda: free)
+    with pytest.raises(ModelError) as error:
+        LlamaCppEngine(demo_gguf, Settings(model_id="owner/model"))
+    assert str(error.value).startswith(
+        "There is not enough memory on this machine for owner/model: it needs 0.5 GB and "
+    )
+    assert "; set GGUF_FILE to a smaller file, lower MAX_RUNNING, or choose a smaller model." in str(error.value)
 
 
-def test_a_seed_repeats_its_answer_whatever_is_cached_and_another_gives_another(engine):
-    texts = [answer(engine, SHORT, Sampling(30, temperature=2.0, seed=seed))[0] for seed in (1, 2, 1)]
-    answer(engine, SHORT)
-    texts.append(answer(engine, SHORT, Sampling(30, temperature=2.0, seed=1))[0])
-    assert texts[0] == texts[2] == texts[3] != texts[1]
-
-
-def test_cancelling_ends_it_within_a_token(engine):
-    cancel = threading.Event()
-    pieces = engine.stream(SHORT, GREEDY, cancel)
-    while not next(pieces):
-        pass
-    cancel.set()
-    with pytest.raises(StopIteration) as end:
-        next(pieces)
-    assert end.value.value == Finish("cancelled", engine.count(SHORT), 1)
-
-
-@pytest.mark.parametrize(
-    ("damage", "sentence"),
-    [(lambda b: b[: len(b) // 2], "damaged or only half"), (lambda b: b"x" + b, "is not a GGUF file")],
-    ids=["cut", "foreign"],
-)
-def test_a_broken_file_is_a_sentence(file, tmp_path, damage, sentence):
-    broken = tmp_path / "model.gguf"
-    broken.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(ModelError, match=sentence):
-        LlamaCppEngine(broken, Settings(model_id="owner/model"))
+def test_the_page_stays_up_and_says_it(demo_gguf, tmp_path):
+    damage, sentence = BROKEN["another architecture"]
+    file = tmp_path / "model.gguf"
+    file.write_bytes(damage(demo_gguf.read_bytes()))
+    with serving(load=load, model_id=str(file)) as address:
+        health = wait_until(lambda: (r := httpx.get(f"{address}/health").json())["state"] == "failed" and r)
+        assert sentence.replace("owner/model", str(file)) in health["reason"]
+        assert httpx.get(address).status_code == 200

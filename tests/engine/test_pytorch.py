@@ -18,7 +18,7 @@ from space.chat import Assistant
 from space.engine import Finish, Sampling, load
 from space.engine.pytorch import PyTorchEngine, zero_gpu_seconds
 from space.errors import GenerationFailed, ModelError, TextTooLong
-from space.prompt import SYSTEM_PROMPT, conversation
+from space.prompt import conversation
 from space.settings import Settings
 from tests.engine.asking import GREEDY, answer
 from tests.engine.conftest import CONTEXT, ROOT, WINDOW, WORDS, save_model
@@ -153,15 +153,6 @@ def seeded(seed):
     return HOT.changed({"seed": seed})
 
 
-def test_a_seed_repeats_its_answer_and_another_gives_another(engine):
-    texts = [answer(engine, SHORT, seeded(seed))[0] for seed in (1, 2, 1)]
-    assert texts[0] == texts[2] != texts[1]
-
-
-def test_without_a_seed_every_answer_is_new(engine):
-    assert answer(engine, SHORT, HOT)[0] != answer(engine, SHORT, HOT)[0]
-
-
 def test_requests_at_the_same_time_do_not_disturb_one_another(engine):
     alone = {seed: answer(engine, SHORT, seeded(seed)) for seed in (1, 2)}
     together = {}
@@ -208,18 +199,6 @@ def test_every_token_gives_a_piece_even_if_there_is_nothing_to_show(engine):
     )  # one for each part of the prompt but the last
 
 
-def test_cancelling_ends_it_within_a_token(engine, read):
-    cancel = threading.Event()
-    pieces = engine.stream(SHORT, GREEDY, cancel)
-    for _ in range(3):
-        next(pieces)
-    cancel.set()
-    with pytest.raises(StopIteration) as end:
-        next(pieces)
-    assert end.value.value == Finish("cancelled", engine.count(SHORT), 3)
-    assert len(read()) <= engine.count(SHORT) + 3
-
-
 def test_cancelling_ends_it_while_the_prompt_is_read(engine, read):
     cancel = threading.Event()
     pieces = engine.stream(LONG, GREEDY, cancel)
@@ -229,26 +208,6 @@ def test_cancelling_ends_it_while_the_prompt_is_read(engine, read):
         next(pieces)
     assert end.value.value == Finish("cancelled", engine.count(LONG), 0)
     assert len(read()) < engine.count(LONG)
-
-
-def test_cancelled_before_it_began_it_writes_nothing(engine):
-    cancel = threading.Event()
-    cancel.set()
-    assert answer(engine, SHORT, GREEDY, cancel) == ("", Finish("cancelled", engine.count(SHORT), 0))
-
-
-def test_closing_ends_it_and_leaves_no_thread(engine, read):
-    expected = answer(engine, SHORT)
-    threads = set(threading.enumerate())
-    pieces = engine.stream(LONG, GREEDY, threading.Event())
-    for _ in range(4):
-        next(pieces)
-    assert set(threading.enumerate()) == threads
-    pieces.close()
-    before = len(read())
-    assert set(threading.enumerate()) == threads
-    assert answer(engine, SHORT) == expected
-    assert len(read()) == before + expected[1].prompt_tokens + GREEDY.max_new_tokens - 1
 
 
 def test_between_two_tokens_the_reader_is_not_in_inference_mode(engine):
@@ -295,23 +254,6 @@ def test_control_tokens_the_model_writes_are_not_shown(engine, monkeypatch):
 
 
 # ---- the prompt -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("messages", [SHORT, LONG], ids=["short", "long"])
-def test_what_is_counted_is_what_is_sent(engine, read, messages):
-    _, finish = answer(engine, messages, Sampling(max_new_tokens=16, temperature=0.0))
-    prompt = read()[: engine.count(messages)]
-    assert prompt == prompt_of(engine, messages)
-    assert engine.count(messages) == len(prompt) == finish.prompt_tokens
-
-
-def test_there_is_one_bos_and_a_turn_for_each_message(engine, read):
-    answer(engine, LONG, Sampling(max_new_tokens=16, temperature=0.0))
-    prompt = read()[: engine.count(LONG)]
-    assert [i for i in prompt if i in (BOS, START, END)] == [BOS, START, END, START, END, START, END, START]
-    text = engine.tokenizer.decode(prompt)
-    assert text.startswith(f"<bos><start_of_turn>user\n{SYSTEM_PROMPT}\n\ntell me more")
-    assert text.endswith("<start_of_turn>user\nmore?<end_of_turn>\n<start_of_turn>model\n")
 
 
 @pytest.fixture(scope="module")

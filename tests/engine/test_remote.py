@@ -1,4 +1,4 @@
-"""The remote engine against a real server, llama.cpp's own, and against servers that misbehave; all on loopback."""
+"""The remote engine and what it is told: by a real server, llama.cpp's own, and by servers that misbehave; on loopback."""
 
 import threading
 from contextlib import contextmanager
@@ -7,60 +7,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from space.engine import load
-from space.engine.llamacpp import LlamaCppEngine
 from space.engine.remote import RemoteEngine
 from space.errors import GenerationFailed, ModelError
 from space.prompt import conversation
-from space.settings import DEMO_MODEL, Settings
+from space.settings import Settings
 from tests.engine.asking import GREEDY, answer
+from tests.engine.conftest import CONTEXT
 from tests.serving import free_port
 
-FILE = DEMO_MODEL / "model-q4_0.gguf"
+pytestmark = pytest.mark.usefixtures("online")
+
 QUESTION = conversation([], "What are the symptoms of diabetes?")
 
 
-@pytest.fixture(autouse=True)
-def online(monkeypatch):
-    """The tests' own switch keeps them from the Hub; these speak to this machine only."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-
-
-@pytest.fixture(scope="module")
-def address():
-    from xllamacpp import CommonParams, Server
-
-    parameters = CommonParams()
-    parameters.model.path = str(FILE)
-    parameters.n_ctx = 1024
-    parameters.n_parallel = 1
-    parameters.cpuparams.n_threads = 1
-    parameters.verbosity = 1
-    server = Server(parameters)
-    yield server.listening_address
-    del server
-
-
-def test_the_same_model_gives_the_same_answer_from_a_server_as_from_here(address):
-    engine, here = load(Settings(endpoint_url=address)), LlamaCppEngine(FILE, Settings())
+def test_what_a_server_says_of_its_model_is_taken_over(llama_server):
+    engine = load(Settings(endpoint_url=llama_server))
     assert isinstance(engine, RemoteEngine)
-    text, end = answer(engine, QUESTION)
-    assert (text, end.reason) == (answer(here, QUESTION)[0], "length")
-    assert "thirst" in text
-    assert end.prompt_tokens == engine.count(QUESTION) == here.count(QUESTION)
-    assert engine.context == 1024
+    assert engine.context == CONTEXT
     assert "127.0.0.1" in engine.provenance.runs_on
-
-
-def test_cancelling_ends_it_within_a_token_and_frees_the_servers_only_place(address):
-    engine, cancel = RemoteEngine(Settings(endpoint_url=address)), threading.Event()
-    pieces = engine.stream(QUESTION, GREEDY, cancel)
-    while not next(pieces):
-        pass
-    cancel.set()
-    with pytest.raises(StopIteration) as end:
-        next(pieces)
-    assert end.value.value.reason == "cancelled"
-    assert answer(engine, QUESTION)[0]
 
 
 @contextmanager

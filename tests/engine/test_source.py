@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from space.engine import Sampling
+from space.engine.gguf import OVERHEAD
 from space.engine.provenance import read
 from space.engine.pytorch import PyTorchEngine
 from space.engine.source import locate
@@ -26,12 +27,14 @@ from tests.serving import free_port
 
 _PROCESS = """
 import json, sys
-from space.engine.source import locate
+from space.engine import source
 from space.errors import ModelError
 from space.settings import Settings
 for line in sys.stdin:
+    function, free, settings = json.loads(line)
+    source.free_memory = lambda: free
     try:
-        answer = {"folder": str(locate(Settings.from_env(json.loads(line))))}
+        answer = {"path": str(getattr(source, function)(Settings.from_env(settings)))}
     except ModelError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer), flush=True)
@@ -39,7 +42,7 @@ for line in sys.stdin:
 
 
 class Machine:
-    """A machine that knows one Hub and keeps one cache; `locate` runs on it with the given settings."""
+    """A machine that knows one Hub and keeps one cache; `locate` and `locate_gguf` run on it with the given settings."""
 
     def __init__(self, endpoint, home):
         inherited = {
@@ -55,17 +58,17 @@ class Machine:
             text=True,
         )
 
-    def ask(self, **settings):
-        self._process.stdin.write(json.dumps(settings) + "\n")
+    def ask(self, function, free, settings):
+        self._process.stdin.write(json.dumps([function, free, settings]) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def finds(self, **settings):
-        return Path(self.ask(**settings)["folder"])
+    def finds(self, function="locate", free=2**40, **settings):
+        return Path(self.ask(function, free, settings)["path"])
 
-    def says(self, **settings):
+    def says(self, function="locate", free=2**40, **settings):
         """The sentence that tells why there is no model: always a single line."""
-        sentence = self.ask(**settings)["error"]
+        sentence = self.ask(function, free, settings)["error"]
         assert "\n" not in sentence
         assert "Traceback" not in sentence
         return sentence
@@ -164,6 +167,61 @@ def test_a_model_fetched_once_is_found_while_the_hub_is_away(the_hub, online, of
     the_hub.add("owner/kept")
     folder = online.finds(MODEL_ID="owner/kept")
     assert offline.finds(MODEL_ID="owner/kept") == folder
+
+
+# ---- a repository of GGUF files -------------------------------------------------------------------------------------
+
+
+QUANTISED = {
+    "gemma-Q2_K.gguf": b"x" * 2000,
+    "gemma-Q4_0.gguf": b"x" * 4000,
+    "gemma-Q8_0.gguf": b"x" * 8000,
+    "gemma-f16.gguf": b"x" * 16000,
+    "gemma-Q4_0-00001-of-00002.gguf": b"x" * 100,
+    "mmproj-gemma-f16.gguf": b"x" * 100,
+    "README.md": b"---\nlicense: gemma\n---\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("free", "chosen"),
+    [(2**40, "gemma-Q4_0.gguf"), (OVERHEAD + 9000, "gemma-Q4_0.gguf"), (OVERHEAD + 3000, "gemma-Q2_K.gguf")],
+    ids=["plenty of memory", "enough", "little"],
+)
+def test_the_quantisation_that_fits_memory_is_fetched_and_nothing_else(the_hub, online, free, chosen):
+    name = f"owner/gguf-{free}"
+    the_hub.add(name, files=QUANTISED)
+    file = online.finds("locate_gguf", free, MODEL_ID=name)
+    assert file.name == chosen
+    assert the_hub.fetched(name) == {chosen, "README.md"} == {kept.name for kept in file.parent.iterdir()}
+
+
+def test_gguf_file_overrides_the_choice(the_hub, online):
+    the_hub.add("owner/gguf", files=QUANTISED)
+    file = online.finds("locate_gguf", MODEL_ID="owner/gguf", GGUF_FILE="gemma-Q8_0.gguf")
+    assert file.read_bytes() == QUANTISED["gemma-Q8_0.gguf"]
+
+
+def test_a_gguf_file_that_is_not_there_is_said_with_those_that_are(the_hub, online):
+    the_hub.add("owner/gguf", files=QUANTISED)
+    sentence = online.says("locate_gguf", MODEL_ID="owner/gguf", GGUF_FILE="gemma-Q3_K.gguf")
+    assert sentence.startswith(
+        "GGUF_FILE is 'gemma-Q3_K.gguf', which owner/gguf does not have; it has gemma-Q2_K.gguf, "
+    )
+
+
+def test_no_quantisation_fits_memory(the_hub, online):
+    the_hub.add("owner/gguf", files=QUANTISED)
+    assert online.says("locate_gguf", OVERHEAD + 1000, MODEL_ID="owner/gguf") == (
+        "There is not enough memory on this machine for owner/gguf: its smallest GGUF file needs 0.5 GB and 0.5 GB are free; "
+        "choose a smaller model."
+    )
+
+
+def test_a_gguf_file_fetched_once_is_found_while_the_hub_is_away(the_hub, online, offline):
+    the_hub.add("owner/kept-gguf", files=QUANTISED)
+    file = online.finds("locate_gguf", MODEL_ID="owner/kept-gguf")
+    assert offline.finds("locate_gguf", MODEL_ID="owner/kept-gguf") == file
 
 
 # ---- and where it is not, a sentence says what to do --------------------------------------------------------------
