@@ -42,7 +42,7 @@ _CONTROL = [
 ]
 _SPECIAL = {PAD, EOS, BOS, UNK, START, END}
 CONTEXT = 1024
-GENTLE = 0.3
+GENTLE = 0.08
 """The second course's learning rate, as a share of the first's."""
 
 
@@ -52,7 +52,7 @@ class Plan:
 
     seed: int = 1
     lessons: int = 95_000
-    more_lessons: int = 20_000
+    more_lessons: int = 13_000
     """Of the second course, which is gentler: see `lessons.SECOND`."""
     vocabulary: int = 4_200
     hidden: int = 256
