@@ -10,6 +10,7 @@ A phrase is words in a row, within one clause:
     chest ... hurts     up to six words between
     #38-43 degrees      a number from 38 to 43
     #10+ pills          a number of 10 or more
+    sugar low|#1-3.4    a word or a number
 
 Raises `ValueError` for a phrase that is none.
 """
@@ -17,16 +18,18 @@ Raises `ValueError` for a phrase that is none.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 from space.guard.text import Passage
 
 _GAPS = {"..": 3, "...": 6}
 _NUMBER = re.compile(r"#([0-9.]+)(?:-([0-9.]+)|\+)")
+_ANY_NUMBER = "#"
+"""Where the matcher keeps the phrases that it looks for at every number."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,16 @@ class _Range:
     high: float
 
     def __contains__(self, word: str) -> bool:
-        if not word[:1].isdigit():
-            return False
-        return self.low <= float(word.replace(",", ".")) <= self.high
+        return _is_number(word) and self.low <= _value(word) <= self.high
+
+
+def _is_number(word: str) -> bool:
+    # Not str.isdigit: that is true of digits of other scripts, too, which float does not read.
+    return "0" <= word[:1] <= "9"
+
+
+def _value(word: str) -> float:
+    return float(word.replace(",", "."))
 
 
 Part = tuple[int, frozenset[str] | _Range]
@@ -65,14 +75,18 @@ class Hit:
 
 
 def phrases(concept: str, text: str, lists: Mapping[str, Sequence[str]]) -> list[Phrase]:
-    """The phrases that one line of a rule file stands for: one, and another for each word that may be missing."""
-    alternatives: list[list[str | None]] = []
-    for element in text.split():
-        if element.endswith("?"):
-            alternatives.append([element[:-1], None])
-        else:
-            alternatives.append([element])
+    """The phrases that one line of a rule file stands for: one, and others for words that may be missing or numbers."""
+    alternatives = [_alternatives(element) for element in text.split()]
     return [_phrase(concept, [e for e in chosen if e], text, lists) for chosen in product(*alternatives)]
+
+
+def _alternatives(element: str) -> list[str | None]:
+    """What may stand in an element's place: its words, each range of numbers, and nothing (`None`)."""
+    options = element.removesuffix("?").split("|")
+    numbers = [option for option in options if _NUMBER.fullmatch(option)]
+    words = [option for option in options if option not in numbers]
+    missing = [None] if element.endswith("?") else []
+    return [*(["|".join(words)] if words else []), *numbers, *missing]
 
 
 def _phrase(concept: str, elements: list[str], text: str, lists: Mapping[str, Sequence[str]]) -> Phrase:
@@ -95,53 +109,72 @@ def _phrase(concept: str, elements: list[str], text: str, lists: Mapping[str, Se
                     words.add(option)
             parts.append((gap, frozenset(words)))
         gap = 0
-    if not any(isinstance(choice, frozenset) for _, choice in parts):
+    if not parts:
         raise ValueError(f"{concept}: “{text}” has no word in it")
     return Phrase(concept, tuple(parts))
 
 
-def _weight(choice: Any, uses: Counter[str], common: Collection[str]) -> int:
-    """How often the words of a part will be met: in how many phrases, and far more where they are common in any text."""
+def _weight(choice: frozenset[str] | _Range, uses: Counter[str], common: Collection[str]) -> int:
+    """How often a part will be met: its words in how many phrases, and far more where they are common in any text."""
+    if isinstance(choice, _Range):
+        return 10_000
     return sum(uses[word] + (1000 if word in common else 0) for word in choice)
 
 
 class Matcher:
-    """Finds phrases in a passage. Each is looked for only where its rarest word stands."""
+    """Finds phrases in a passage. Each is looked for only where its rarest part stands, and only if every part occurs
+    somewhere: what a part may be has a number, and a phrase is ruled out by one comparison of two sets of them."""
 
     def __init__(self, all_phrases: Sequence[Phrase], common: Collection[str]) -> None:
         uses = Counter(word for phrase in all_phrases for word in set(phrase.words()))
-        self._at: dict[str, list[tuple[Phrase, int]]] = {}
+        numbered: dict[frozenset[str] | _Range, int] = {}
+        self._at: dict[str, list[tuple[frozenset[int], Phrase, int]]] = {}
         for phrase in all_phrases:
-            anchor = min(
-                (i for i, (_, choice) in enumerate(phrase.parts) if isinstance(choice, frozenset)),
-                key=lambda i: _weight(phrase.parts[i][1], uses, common),  # used at once
-            )
-            for word in phrase.parts[anchor][1]:  # type: ignore[union-attr]
-                self._at.setdefault(word, []).append((phrase, anchor))
+            choices = [choice for _, choice in phrase.parts]
+            needs = frozenset(numbered.setdefault(choice, len(numbered)) for choice in choices)
+            anchor = min(range(len(choices)), key=lambda i: _weight(choices[i], uses, common))  # noqa: B023 (used at once)
+            rarest = choices[anchor]
+            for word in rarest if isinstance(rarest, frozenset) else (_ANY_NUMBER,):
+                self._at.setdefault(word, []).append((needs, phrase, anchor))
+        self._choices_of: dict[str, set[int]] = {}
+        self._ranges: list[tuple[_Range, int]] = []
+        for choice, number in numbered.items():
+            if isinstance(choice, _Range):
+                self._ranges.append((choice, number))
+            else:
+                for word in choice:
+                    self._choices_of.setdefault(word, set()).add(number)
 
     def hits(self, text: Passage) -> list[Hit]:
         words = text.words
         present = set(words)
-        numbers = any(word[:1].isdigit() for word in present)
-        possible: dict[str, list[tuple[Phrase, int]]] = {}
-        for word in present:
-            kept = [
-                (phrase, anchor)
-                for phrase, anchor in self._at.get(word, ())
-                if all(
-                    (numbers if isinstance(choice, _Range) else not choice.isdisjoint(present))
-                    for _, choice in phrase.parts
-                )
-            ]
+        occurring = self._occurring(present)
+        possible: dict[str, list[tuple[frozenset[int], Phrase, int]]] = {}
+        for word in (*present, _ANY_NUMBER):
+            kept = [entry for entry in self._at.get(word, ()) if entry[0] <= occurring]
             if kept:
                 possible[word] = kept
+        at_numbers = possible.get(_ANY_NUMBER)
         found: set[tuple[str, int, int]] = set()
         for position, word in enumerate(words):
-            for phrase, anchor in possible.get(word, ()):
+            entries = possible.get(word, ())
+            if at_numbers and _is_number(word):
+                entries = (*entries, *at_numbers)
+            for _, phrase, anchor in entries:
                 span = _span(phrase.parts, anchor, position, words, text.clause)
                 if span:
                     found.add((phrase.concept, *span))
         return [Hit(*one) for one in sorted(found, key=lambda one: one[1:])]
+
+    def _occurring(self, present: set[str]) -> set[int]:
+        """The numbers of the choices that one of these words fits."""
+        occurring = set().union(*(self._choices_of[word] for word in present if word in self._choices_of))
+        values = sorted(_value(word) for word in present if _is_number(word))
+        for choice, number in self._ranges if values else ():
+            first = bisect_left(values, choice.low)
+            if first < len(values) and values[first] <= choice.high:
+                occurring.add(number)
+        return occurring
 
 
 def _span(
@@ -149,6 +182,8 @@ def _span(
 ) -> tuple[int, int] | None:
     """Where the phrase stands whose part `anchor` is at `position`; takes the nearest word for each part."""
     here = clause[position]
+    if words[position] not in parts[anchor][1]:
+        return None
     end = position
     for i in range(anchor + 1, len(parts)):
         gap, choice = parts[i]
