@@ -5,8 +5,9 @@ What a file holds is explained at the top of `rules/en.toml`.
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -113,8 +114,9 @@ def load(file: Path) -> Rules:
 
 
 def _compiled(data: dict[str, Any]) -> Rules:
-    grammar = {name: _words(text) for name, text in data["grammar"].items()}
-    lists = {name: _words(text) for name, text in data["words"].items()} | {"person": grammar["persons"]}
+    aliases = data.get("aliases", {})
+    grammar = {name: _words(text, aliases) for name, text in data["grammar"].items()}
+    lists = {name: _words(text, aliases) for name, text in data["words"].items()} | {"person": grammar["persons"]}
     unknown = data["context"].keys() - set(CUES)
     if unknown:
         raise ValueError(f"[context] has {sorted(unknown)}, but only {', '.join(CUES)} mean something")
@@ -123,7 +125,7 @@ def _compiled(data: dict[str, Any]) -> Rules:
         for table, mark in ((data["context"], "_"), (data["concepts"], ""))
         for concept, texts in table.items()
         for text in texts
-        for phrase in phrases(mark + concept, _spelled(text, data), lists)
+        for phrase in phrases(mark + concept, _spelled(text, data.get("apostrophe", ""), aliases), lists)
     ]
     signs = tuple(_sign(entry, data["concepts"]) for entry in data["signs"])
     named = frozenset().union(*(sign.unless.union(*(c.concepts() for c in sign.when)) for sign in signs))
@@ -137,7 +139,7 @@ def _compiled(data: dict[str, Any]) -> Rules:
         signs=signs,
         notices=data["notices"],
         matcher=Matcher(everything, grammar["common"]),
-        speller=Speller(vocabulary, _words(data.get("real_words", "")), data.get("aliases", {})),
+        speller=Speller(vocabulary, _words(data.get("real_words", ""), {}), aliases),
         splitters=frozenset(grammar["splitters"]),
         subjects=frozenset(grammar["subjects"]),
         joiners=frozenset(grammar["joiners"]) | _governing(everything, grammar["objects"]),
@@ -161,13 +163,14 @@ def _governing(everything: Iterable[Phrase], objects: Collection[str]) -> frozen
     )
 
 
-def _spelled(text: str, data: dict[str, Any]) -> str:
-    """A phrase in the spelling that messages are brought to. Its own marks stay."""
-    return fold(text).replace("'", data.get("apostrophe", ""))
+def _spelled(text: str, apostrophe: str, aliases: Mapping[str, str]) -> str:
+    """A phrase in the spelling that messages are brought to ("one" as "1"). Its own marks and list names stay."""
+    folded = fold(text).replace("'", apostrophe)
+    return re.sub(r"<[^>]*>|[^\s|?]+", lambda found: aliases.get(found[0], found[0]), folded)
 
 
-def _words(text: str) -> list[str]:
-    return fold(text).split()
+def _words(text: str, aliases: Mapping[str, str]) -> list[str]:
+    return [aliases.get(word, word) for word in fold(text).split()]
 
 
 def _sign(entry: dict[str, Any], concepts: dict[str, Any]) -> Sign:

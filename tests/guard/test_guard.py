@@ -8,6 +8,7 @@ import pytest
 
 from space.guard import screen
 from space.guard.__main__ import judge, table
+from space.guard.pattern import phrases
 
 MESSAGES = Path(__file__).parent / "messages"
 README = Path(__file__).parent.parent.parent / "README.md"
@@ -28,6 +29,13 @@ README = Path(__file__).parent.parent.parent / "README.md"
         ("I'm going to end it all", "suicide"),
         ("i wan to kil my self", "suicide"),
         ("can i stop my antibiotics", "dosing"),
+        ("my sugar is 24 and I keep vomiting, I'm diabetic", "ketoacidosis"),
+        ("she has one pupil bigger than the other after hitting her head", "head injury"),
+        ("toddler went under in the pool and now she can't stop coughing", "drowning"),
+        ("he got a shock off the fuse box", "electric shock"),
+        ("my brother hears voices telling him to stab people", "psychosis"),
+        ("he fell off a ladder and can't feel his legs", "injury"),
+        ("wet cement went in his eye", "eye"),
     ],
 )
 def test_what_must_be_noticed(text, sign):
@@ -50,6 +58,9 @@ def test_others_calming_words_change_nothing():
         "what's the weather going to be tomorrow",
         "What is ibuprofen used for?",
         "can you take too much vitamin d",
+        "How many people are affected by stroke?",
+        "Is sickle cell disease with seizures inherited?",
+        "A static shock from my jumper made me laugh",
     ],
 )
 def test_what_must_pass(text):
@@ -99,3 +110,13 @@ def test_on_the_labelled_messages_it_stays_as_good_as_it_was():
 
 def test_the_readme_shows_the_score():
     assert table(judge(MESSAGES / "test.jsonl")) in README.read_text()
+
+
+def test_a_rule_may_list_a_range_of_numbers_among_words():
+    found = {
+        number: [phrase.parts[1][1] for phrase in phrases("sugar_low", "sugar low|#1-3.4", {}) if number in phrase.parts[1][1]]
+        for number in ("low", "2.1", "3,4", "3.5", "፩")
+    }
+    assert {number: bool(parts) for number, parts in found.items()} == {
+        "low": True, "2.1": True, "3,4": True, "3.5": False, "፩": False,
+    }  # fmt: skip
