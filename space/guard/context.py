@@ -9,7 +9,7 @@ from space.guard.rules import Rules
 from space.guard.text import Passage
 
 _NEGATION_REACH = 6
-_RISK_REACH = 5
+_RISK_REACH = 6
 
 
 @dataclass
@@ -33,7 +33,7 @@ def present(text: Passage, hits: list[Hit], rules: Rules) -> Present:
     if concepts:
         judge = _Judge(text, concepts, cues, rules)
         for hit in concepts:
-            if not judge.dismissed(hit):
+            if hit.concept not in found.there and not judge.dismissed(hit):
                 (found.over if judge.over(hit) else found.there).add(hit.concept)
     return found
 
@@ -87,12 +87,12 @@ class _Judge:
             if text.sentence[i] != text.sentence[hit.start]:
                 return False
             if text.clause[i] != text.clause[i + 1]:
-                if i + 1 not in self._ends_symptom or text.words[i + 1] in self._rules.subjects:
+                if i + 1 not in self._ends_symptom or text.words[i + 1] in self._rules.grammar.subjects:
                     return False
                 crossed = True
             if i in self._negation:
                 return True
-            if self._personal[i] or text.words[i] in self._rules.splitters:
+            if self._personal[i] or text.words[i] in self._rules.grammar.splitters:
                 return False
             if crossed and text.words[i] in self._rules.verbs:
                 return False

@@ -8,6 +8,8 @@ A phrase is words in a row, within one clause:
     <chest> <hurts>     a list of words from [words]
     chest .. hurts      up to three words between
     chest ... hurts     up to six words between
+    chest ~ hurts       in either order, up to six words between
+    ^ is|are harmful    at the beginning of a clause only
     #38-43 degrees      a number from 38 to 43
     #10+ pills          a number of 10 or more
     sugar low|#1-3.4    a word or a number
@@ -22,7 +24,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 
 from space.guard.text import Passage
 
@@ -58,6 +60,8 @@ Part = tuple[int, frozenset[str] | _Range]
 class Phrase:
     concept: str
     parts: tuple[Part, ...]
+    opens: bool = False
+    """Whether it must begin its clause."""
 
     def words(self) -> Iterable[str]:
         for _, choice in self.parts:
@@ -76,8 +80,11 @@ class Hit:
 
 def phrases(concept: str, text: str, lists: Mapping[str, Sequence[str]]) -> list[Phrase]:
     """The phrases that one line of a rule file stands for: one, and others for words that may be missing or numbers."""
-    alternatives = [_alternatives(element) for element in text.split()]
-    return [_phrase(concept, [e for e in chosen if e], text, lists) for chosen in product(*alternatives)]
+    return [
+        _phrase(concept, [element for element in chosen if element], text, lists)
+        for order in permutations(text.split(" ~ "))
+        for chosen in product(*(_alternatives(element) for element in " ... ".join(order).split()))
+    ]
 
 
 def _alternatives(element: str) -> list[str | None]:
@@ -92,7 +99,8 @@ def _alternatives(element: str) -> list[str | None]:
 def _phrase(concept: str, elements: list[str], text: str, lists: Mapping[str, Sequence[str]]) -> Phrase:
     parts: list[Part] = []
     gap = 0
-    for element in elements:
+    opens = elements[:1] == ["^"]
+    for element in elements[opens:]:
         if element in _GAPS:
             gap = _GAPS[element]
             continue
@@ -111,7 +119,7 @@ def _phrase(concept: str, elements: list[str], text: str, lists: Mapping[str, Se
         gap = 0
     if not parts:
         raise ValueError(f"{concept}: “{text}” has no word in it")
-    return Phrase(concept, tuple(parts))
+    return Phrase(concept, tuple(parts), opens)
 
 
 def _weight(choice: frozenset[str] | _Range, uses: Counter[str], common: Collection[str]) -> int:
@@ -161,8 +169,8 @@ class Matcher:
             if at_numbers and _is_number(word):
                 entries = (*entries, *at_numbers)
             for _, phrase, anchor in entries:
-                span = _span(phrase.parts, anchor, position, words, text.clause)
-                if span:
+                span = _span(phrase.parts, anchor, position, words, text.stretch)
+                if span and not (phrase.opens and span[0] and text.clause[span[0] - 1] == text.clause[span[0]]):
                     found.add((phrase.concept, *span))
         return [Hit(*one) for one in sorted(found, key=lambda one: one[1:])]
 
@@ -178,17 +186,17 @@ class Matcher:
 
 
 def _span(
-    parts: tuple[Part, ...], anchor: int, position: int, words: list[str], clause: list[int]
+    parts: tuple[Part, ...], anchor: int, position: int, words: list[str], stretch: list[int]
 ) -> tuple[int, int] | None:
     """Where the phrase stands whose part `anchor` is at `position`; takes the nearest word for each part."""
-    here = clause[position]
+    here = stretch[position]
     if words[position] not in parts[anchor][1]:
         return None
     end = position
     for i in range(anchor + 1, len(parts)):
         gap, choice = parts[i]
         for candidate in range(end + 1, min(end + 2 + gap, len(words))):
-            if clause[candidate] != here:
+            if stretch[candidate] != here:
                 return None
             if words[candidate] in choice:
                 end = candidate
@@ -199,7 +207,7 @@ def _span(
     for i in range(anchor, 0, -1):
         gap, choice = parts[i][0], parts[i - 1][1]
         for candidate in range(start - 1, max(start - 2 - gap, -1), -1):
-            if clause[candidate] != here:
+            if stretch[candidate] != here:
                 return None
             if words[candidate] in choice:
                 start = candidate

@@ -1,4 +1,4 @@
-"""The rule files, one a language, checked and compiled once. Standard library only.
+"""The rule files, one a language, checked and compiled once, each with a list of real words beside it. Standard library only.
 
 What a file holds is explained at the top of `rules/en.toml`.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from space.guard.pattern import Hit, Matcher, Phrase, phrases
-from space.guard.text import Passage, Speller, fold, passage, tokens
+from space.guard.text import Grammar, Passage, Speller, fold, passage, tokens
 
 FOLDER = Path(__file__).parent / "rules"
 Kind = Literal["emergency", "self-harm", "harm", "dosing", "none"]
@@ -84,9 +84,7 @@ class Rules:
     notices: dict[str, str]
     matcher: Matcher
     speller: Speller
-    splitters: frozenset[str]
-    subjects: frozenset[str]
-    joiners: frozenset[str]
+    grammar: Grammar
     persons: frozenset[str]
     verbs: frozenset[str]
     firm: frozenset[str]
@@ -94,7 +92,7 @@ class Rules:
 
     def read(self, folded: str) -> tuple[Passage, list[Hit]]:
         """A folded message as a passage, and the phrases of this language in it."""
-        text = passage(tokens(folded, self.apostrophe), self.speller, self.splitters, self.subjects, self.joiners)
+        text = passage(tokens(folded, self.apostrophe), self.speller, self.grammar)
         return text, self.matcher.hits(text)
 
 
@@ -108,12 +106,18 @@ def languages() -> tuple[Rules, ...]:
 def load(file: Path) -> Rules:
     """A rule file, compiled. Raises `ValueError` naming the file and the entry where one cannot be."""
     try:
-        return _compiled(tomllib.loads(file.read_text(encoding="utf-8")))
+        return _compiled(tomllib.loads(file.read_text(encoding="utf-8")), _real(file.with_suffix(".words")))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file.name}: {error}") from error
 
 
-def _compiled(data: dict[str, Any]) -> Rules:
+def _real(file: Path) -> list[str]:
+    """The words of the language that are no misspelling of another; none where there is no list."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [word for line in lines if not line.startswith("#") for word in line.split()]
+
+
+def _compiled(data: dict[str, Any], real: Collection[str]) -> Rules:
     aliases = data.get("aliases", {})
     grammar = {name: _words(text, aliases) for name, text in data["grammar"].items()}
     lists = {name: _words(text, aliases) for name, text in data["words"].items()} | {"person": grammar["persons"]}
@@ -139,10 +143,13 @@ def _compiled(data: dict[str, Any]) -> Rules:
         signs=signs,
         notices=data["notices"],
         matcher=Matcher(everything, grammar["common"]),
-        speller=Speller(vocabulary, _words(data.get("real_words", ""), {}), aliases),
-        splitters=frozenset(grammar["splitters"]),
-        subjects=frozenset(grammar["subjects"]),
-        joiners=frozenset(grammar["joiners"]) | _governing(everything, grammar["objects"]),
+        speller=Speller(vocabulary, real, aliases),
+        grammar=Grammar(
+            splitters=frozenset(grammar["splitters"]),
+            links=frozenset(grammar["links"]),
+            subjects=frozenset(grammar["subjects"]),
+            joiners=frozenset(grammar["joiners"]) | _governing(everything, grammar["objects"]),
+        ),
         persons=frozenset(grammar["persons"]),
         verbs=frozenset(grammar["verbs"]),
         firm=frozenset().union(*(c.concepts() for sign in signs if sign.kind == "self-harm" for c in sign.when)),
