@@ -42,19 +42,25 @@ class _Judge:
     def __init__(self, text: Passage, concepts: list[Hit], cues: dict[str, list[Hit]], rules: Rules) -> None:
         self._text, self._rules = text, rules
         size = len(text.words)
-        self._personal = [word in rules.persons for word in text.words]
+        # "A baby" is nobody in particular; "my baby" is.
+        self._personal = [
+            word in rules.persons and not (i and text.words[i - 1] in rules.generic)
+            for i, word in enumerate(text.words)
+        ]
         self._personal_clauses = {text.clause[i] for i in range(size) if self._personal[i]}
         # For each word, marks that are looked up once for each hit: all linear in the length of the text.
         self._ends_symptom = {hit.end for hit in concepts}
         self._idiom = _cover(cues.get("idiom", []), size)
         spared = _cover(cues.get("no_negation", []), size)
         self._negation = {hit.end - 1 for hit in cues.get("negation", []) if not spared[hit.start]}
+        aside = _cover(cues.get("aside", []), size)
         self._cues = {
-            name: _by_clause(cues.get(name, []), text)
+            name: _by_clause([cue for cue in cues.get(name, []) if not aside[cue.start]], text)
             for name in ("past", "now", "over", "learning", "learning_after", "hypothetical", "risk")
         }
-        self._fiction = bool(cues.get("fiction"))
-        self._fiction_sentences = {text.sentence[hit.start] for hit in cues.get("fiction", [])}
+        fiction = [cue for cue in cues.get("fiction", []) if not aside[cue.start]]
+        self._fiction = bool(fiction)
+        self._fiction_sentences = {text.sentence[cue.start] for cue in fiction}
         # Where a clause is in its sentence, so that a cue can reach over clauses without a subject of their own.
         self._sentence_of = dict(zip(text.clause, text.sentence, strict=True))
 

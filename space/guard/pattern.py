@@ -140,7 +140,7 @@ class Matcher:
         for phrase in all_phrases:
             choices = [choice for _, choice in phrase.parts]
             needs = frozenset(numbered.setdefault(choice, len(numbered)) for choice in choices)
-            anchor = min(range(len(choices)), key=lambda i: _weight(choices[i], uses, common))  # noqa: B023 (used at once)
+            anchor = min(range(len(choices)), key=lambda i: _weight(choices[i], uses, common))
             rarest = choices[anchor]
             for word in rarest if isinstance(rarest, frozenset) else (_ANY_NUMBER,):
                 self._at.setdefault(word, []).append((needs, phrase, anchor))

@@ -25,6 +25,7 @@ CUES = (
     "past",
     "now",
     "over",
+    "aside",
     "learning",
     "learning_after",
     "hypothetical",
@@ -86,6 +87,8 @@ class Rules:
     speller: Speller
     grammar: Grammar
     persons: frozenset[str]
+    generic: frozenset[str]
+    """Words after which a person is nobody in particular."""
     verbs: frozenset[str]
     firm: frozenset[str]
     """Concepts that a question's form does not weaken: "how can I kill myself" is no lesson."""
@@ -151,6 +154,7 @@ def _compiled(data: dict[str, Any], real: Collection[str]) -> Rules:
             joiners=frozenset(grammar["joiners"]) | _governing(everything, grammar["objects"]),
         ),
         persons=frozenset(grammar["persons"]),
+        generic=frozenset(grammar["generic"]),
         verbs=frozenset(grammar["verbs"]),
         firm=frozenset().union(*(c.concepts() for sign in signs if sign.kind == "self-harm" for c in sign.when)),
     )
