@@ -20,9 +20,7 @@ Raises `ValueError` for a phrase that is none.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 
@@ -30,8 +28,6 @@ from space.guard.text import Passage
 
 _GAPS = {"..": 3, "...": 6}
 _NUMBER = re.compile(r"#([0-9.]+)(?:-([0-9.]+)|\+)")
-_ANY_NUMBER = "#"
-"""Where the matcher keeps the phrases that it looks for at every number."""
 
 
 @dataclass(frozen=True)
@@ -122,96 +118,101 @@ def _phrase(concept: str, elements: list[str], text: str, lists: Mapping[str, Se
     return Phrase(concept, tuple(parts), opens)
 
 
-def _weight(choice: frozenset[str] | _Range, uses: Counter[str], common: Collection[str]) -> int:
-    """How often a part will be met: its words in how many phrases, and far more where they are common in any text."""
-    if isinstance(choice, _Range):
-        return 10_000
-    return sum(uses[word] + (1000 if word in common else 0) for word in choice)
+Steps = tuple[tuple[int, int], ...]
+"""A phrase with its choices numbered: for each part, how many words may stand before it, and its number."""
 
 
 class Matcher:
-    """Finds phrases in a passage. Each is looked for only where its rarest part stands, and only if every part occurs
-    somewhere: what a part may be has a number, and a phrase is ruled out by one comparison of two sets of them."""
+    """Finds phrases in a passage. What a part may be has a number, and the places where it stands are the bits of an
+    integer: a phrase is followed from part to part by shifting them, all places at once."""
 
-    def __init__(self, all_phrases: Sequence[Phrase], common: Collection[str]) -> None:
-        uses = Counter(word for phrase in all_phrases for word in set(phrase.words()))
+    def __init__(self, all_phrases: Sequence[Phrase]) -> None:
         numbered: dict[frozenset[str] | _Range, int] = {}
-        self._at: dict[str, list[tuple[frozenset[int], Phrase, int]]] = {}
+        concepts: dict[tuple[Steps, bool], list[str]] = {}
         for phrase in all_phrases:
-            choices = [choice for _, choice in phrase.parts]
-            needs = frozenset(numbered.setdefault(choice, len(numbered)) for choice in choices)
-            anchor = min(range(len(choices)), key=lambda i: _weight(choices[i], uses, common))
-            rarest = choices[anchor]
-            for word in rarest if isinstance(rarest, frozenset) else (_ANY_NUMBER,):
-                self._at.setdefault(word, []).append((needs, phrase, anchor))
-        self._choices_of: dict[str, set[int]] = {}
-        self._ranges: list[tuple[_Range, int]] = []
+            steps = tuple((gap, numbered.setdefault(choice, len(numbered))) for gap, choice in phrase.parts)
+            concepts.setdefault((steps, phrase.opens), []).append(phrase.concept)
+        # Phrases of the same words, in whatever concept, are looked for once.
+        self._sought = [
+            (frozenset(number for _, number in steps), steps, opens, tuple(dict.fromkeys(named)))
+            for (steps, opens), named in concepts.items()
+        ]
+        self._choices = list(numbered)
+        self._ranges = [(choice, number) for choice, number in numbered.items() if isinstance(choice, _Range)]
+        listed: dict[str, set[int]] = {}
         for choice, number in numbered.items():
-            if isinstance(choice, _Range):
-                self._ranges.append((choice, number))
-            else:
-                for word in choice:
-                    self._choices_of.setdefault(word, set()).add(number)
+            for word in choice if isinstance(choice, frozenset) else ():
+                listed.setdefault(word, set()).add(number)
+        self._choices_of = {word: frozenset(numbers) for word, numbers in listed.items()}
 
     def hits(self, text: Passage) -> list[Hit]:
-        words = text.words
-        present = set(words)
-        occurring = self._occurring(present)
-        possible: dict[str, list[tuple[frozenset[int], Phrase, int]]] = {}
-        for word in (*present, _ANY_NUMBER):
-            kept = [entry for entry in self._at.get(word, ()) if entry[0] <= occurring]
-            if kept:
-                possible[word] = kept
-        at_numbers = possible.get(_ANY_NUMBER)
-        found: set[tuple[str, int, int]] = set()
-        for position, word in enumerate(words):
-            entries = possible.get(word, ())
-            if at_numbers and _is_number(word):
-                entries = (*entries, *at_numbers)
-            for _, phrase, anchor in entries:
-                span = _span(phrase.parts, anchor, position, words, text.stretch)
-                if span and not (phrase.opens and span[0] and text.clause[span[0] - 1] == text.clause[span[0]]):
-                    found.add((phrase.concept, *span))
-        return [Hit(*one) for one in sorted(found, key=lambda one: one[1:])]
+        positions: dict[str, int] = {}
+        for i, word in enumerate(text.words):
+            positions[word] = positions.get(word, 0) | 1 << i
+        places = self._numbers(positions)
+        occurring = set(places).union(*(self._choices_of[word] for word in positions if word in self._choices_of))
+        opening, near = _divisions(text)
+        found: set[tuple[int, int, str]] = set()
+        for needs, steps, opens, concepts in self._sought:
+            if needs <= occurring:
+                for number in needs:
+                    if number not in places:
+                        places[number] = _union(positions, self._choices[number])
+                for start, end in _spans(steps, places, near, opening if opens else -1):
+                    for concept in concepts:
+                        found.add((start, end, concept))
+        return [Hit(concept, start, end) for start, end, concept in sorted(found)]
 
-    def _occurring(self, present: set[str]) -> set[int]:
-        """The numbers of the choices that one of these words fits."""
-        occurring = set().union(*(self._choices_of[word] for word in present if word in self._choices_of))
-        values = sorted(_value(word) for word in present if _is_number(word))
+    def _numbers(self, positions: Mapping[str, int]) -> dict[int, int]:
+        """Where there are numbers of each range that has any."""
+        values = [(_value(word), bits) for word, bits in positions.items() if _is_number(word)]
+        places: dict[int, int] = {}
         for choice, number in self._ranges if values else ():
-            first = bisect_left(values, choice.low)
-            if first < len(values) and values[first] <= choice.high:
-                occurring.add(number)
-        return occurring
+            for value, bits in values:
+                if choice.low <= value <= choice.high:
+                    places[number] = places.get(number, 0) | bits
+        return places
 
 
-def _span(
-    parts: tuple[Part, ...], anchor: int, position: int, words: list[str], stretch: list[int]
-) -> tuple[int, int] | None:
-    """Where the phrase stands whose part `anchor` is at `position`; takes the nearest word for each part."""
-    here = stretch[position]
-    if words[position] not in parts[anchor][1]:
-        return None
-    end = position
-    for i in range(anchor + 1, len(parts)):
-        gap, choice = parts[i]
-        for candidate in range(end + 1, min(end + 2 + gap, len(words))):
-            if stretch[candidate] != here:
-                return None
-            if words[candidate] in choice:
-                end = candidate
-                break
-        else:
-            return None
-    start = position
-    for i in range(anchor, 0, -1):
-        gap, choice = parts[i][0], parts[i - 1][1]
-        for candidate in range(start - 1, max(start - 2 - gap, -1), -1):
-            if stretch[candidate] != here:
-                return None
-            if words[candidate] in choice:
-                start = candidate
-                break
-        else:
-            return None
-    return start, end + 1
+def _union(positions: Mapping[str, int], words: frozenset[str] | _Range) -> int:
+    bits = 0
+    if isinstance(words, frozenset):
+        for word in words & positions.keys():
+            bits |= positions[word]
+    return bits
+
+
+def _divisions(text: Passage) -> tuple[int, list[int]]:
+    """The words that begin a clause, and for each distance those that have a word of their stretch that far before."""
+    opening, next_to = 0, 0
+    for i in range(len(text.words)):
+        if i == 0 or text.clause[i] != text.clause[i - 1]:
+            opening |= 1 << i
+        if i and text.stretch[i] == text.stretch[i - 1]:
+            next_to |= 1 << i
+    near = [-1, next_to]
+    for _ in range(max(_GAPS.values())):
+        near.append(next_to & (near[-1] << 1))
+    return opening, near
+
+
+def _spans(steps: Steps, places: Mapping[int, int], near: Sequence[int], opening: int) -> list[tuple[int, int]]:
+    """Where a phrase stands: for each place of its last part, the nearest way back to the first."""
+    reached = [places[steps[0][1]] & opening]
+    for gap, number in steps[1:]:
+        before, after = reached[-1], 0
+        for distance in range(1, gap + 2):
+            after |= (before << distance) & near[distance]
+        after &= places[number]
+        if not after:
+            return []
+        reached.append(after)
+    spans = []
+    ends = reached.pop()
+    while ends:
+        position = last = ends.bit_length() - 1
+        ends ^= 1 << last
+        for before in reversed(reached):
+            position = (before & ((1 << position) - 1)).bit_length() - 1
+        spans.append((position, last + 1))
+    return spans

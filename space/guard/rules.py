@@ -145,7 +145,7 @@ def _compiled(data: dict[str, Any], real: Collection[str]) -> Rules:
         apostrophe=data.get("apostrophe", ""),
         signs=signs,
         notices=data["notices"],
-        matcher=Matcher(everything, grammar["common"]),
+        matcher=Matcher(everything),
         speller=Speller(vocabulary, real, aliases),
         grammar=Grammar(
             splitters=frozenset(grammar["splitters"]),
