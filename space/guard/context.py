@@ -116,7 +116,7 @@ class _Judge:
 
     def _at_risk(self, hit: Hit) -> bool:
         cues = self._cues["risk"].get(self._text.clause[hit.start], [])
-        return any(0 <= hit.start - cue.end <= _RISK_REACH for cue in cues)
+        return any(cue.start < hit.start <= cue.end + _RISK_REACH for cue in cues)
 
     def _past(self, hit: Hit) -> bool:
         clause = self._text.clause[hit.start]
