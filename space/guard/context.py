@@ -9,7 +9,7 @@ from space.guard.rules import Rules
 from space.guard.text import Passage
 
 _NEGATION_REACH = 6
-_RISK_REACH = 5
+_RISK_REACH = 6
 
 
 @dataclass
@@ -33,7 +33,7 @@ def present(text: Passage, hits: list[Hit], rules: Rules) -> Present:
     if concepts:
         judge = _Judge(text, concepts, cues, rules)
         for hit in concepts:
-            if not judge.dismissed(hit):
+            if hit.concept not in found.there and not judge.dismissed(hit):
                 (found.over if judge.over(hit) else found.there).add(hit.concept)
     return found
 
@@ -42,19 +42,25 @@ class _Judge:
     def __init__(self, text: Passage, concepts: list[Hit], cues: dict[str, list[Hit]], rules: Rules) -> None:
         self._text, self._rules = text, rules
         size = len(text.words)
-        self._personal = [word in rules.persons for word in text.words]
+        # "A baby" is nobody in particular; "my baby" is.
+        self._personal = [
+            word in rules.persons and not (i and text.words[i - 1] in rules.generic)
+            for i, word in enumerate(text.words)
+        ]
         self._personal_clauses = {text.clause[i] for i in range(size) if self._personal[i]}
         # For each word, marks that are looked up once for each hit: all linear in the length of the text.
         self._ends_symptom = {hit.end for hit in concepts}
         self._idiom = _cover(cues.get("idiom", []), size)
         spared = _cover(cues.get("no_negation", []), size)
         self._negation = {hit.end - 1 for hit in cues.get("negation", []) if not spared[hit.start]}
+        aside = _cover(cues.get("aside", []), size)
         self._cues = {
-            name: _by_clause(cues.get(name, []), text)
+            name: _by_clause([cue for cue in cues.get(name, []) if not aside[cue.start]], text)
             for name in ("past", "now", "over", "learning", "learning_after", "hypothetical", "risk")
         }
-        self._fiction = bool(cues.get("fiction"))
-        self._fiction_sentences = {text.sentence[hit.start] for hit in cues.get("fiction", [])}
+        fiction = [cue for cue in cues.get("fiction", []) if not aside[cue.start]]
+        self._fiction = bool(fiction)
+        self._fiction_sentences = {text.sentence[cue.start] for cue in fiction}
         # Where a clause is in its sentence, so that a cue can reach over clauses without a subject of their own.
         self._sentence_of = dict(zip(text.clause, text.sentence, strict=True))
 
@@ -87,12 +93,12 @@ class _Judge:
             if text.sentence[i] != text.sentence[hit.start]:
                 return False
             if text.clause[i] != text.clause[i + 1]:
-                if i + 1 not in self._ends_symptom or text.words[i + 1] in self._rules.subjects:
+                if i + 1 not in self._ends_symptom or text.words[i + 1] in self._rules.grammar.subjects:
                     return False
                 crossed = True
             if i in self._negation:
                 return True
-            if self._personal[i] or text.words[i] in self._rules.splitters:
+            if self._personal[i] or text.words[i] in self._rules.grammar.splitters:
                 return False
             if crossed and text.words[i] in self._rules.verbs:
                 return False
@@ -110,7 +116,7 @@ class _Judge:
 
     def _at_risk(self, hit: Hit) -> bool:
         cues = self._cues["risk"].get(self._text.clause[hit.start], [])
-        return any(0 <= hit.start - cue.end <= _RISK_REACH for cue in cues)
+        return any(cue.start < hit.start <= cue.end + _RISK_REACH for cue in cues)
 
     def _past(self, hit: Hit) -> bool:
         clause = self._text.clause[hit.start]

@@ -8,8 +8,11 @@ A phrase is words in a row, within one clause:
     <chest> <hurts>     a list of words from [words]
     chest .. hurts      up to three words between
     chest ... hurts     up to six words between
+    chest ~ hurts       in either order, up to six words between
+    ^ is|are harmful    at the beginning of a clause only
     #38-43 degrees      a number from 38 to 43
     #10+ pills          a number of 10 or more
+    sugar low|#1-3.4    a word or a number
 
 Raises `ValueError` for a phrase that is none.
 """
@@ -17,11 +20,9 @@ Raises `ValueError` for a phrase that is none.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import Any
+from itertools import permutations, product
 
 from space.guard.text import Passage
 
@@ -35,9 +36,16 @@ class _Range:
     high: float
 
     def __contains__(self, word: str) -> bool:
-        if not word[:1].isdigit():
-            return False
-        return self.low <= float(word.replace(",", ".")) <= self.high
+        return _is_number(word) and self.low <= _value(word) <= self.high
+
+
+def _is_number(word: str) -> bool:
+    # Not str.isdigit: that is true of digits of other scripts, too, which float does not read.
+    return "0" <= word[:1] <= "9"
+
+
+def _value(word: str) -> float:
+    return float(word.replace(",", "."))
 
 
 Part = tuple[int, frozenset[str] | _Range]
@@ -48,6 +56,8 @@ Part = tuple[int, frozenset[str] | _Range]
 class Phrase:
     concept: str
     parts: tuple[Part, ...]
+    opens: bool = False
+    """Whether it must begin its clause."""
 
     def words(self) -> Iterable[str]:
         for _, choice in self.parts:
@@ -65,20 +75,28 @@ class Hit:
 
 
 def phrases(concept: str, text: str, lists: Mapping[str, Sequence[str]]) -> list[Phrase]:
-    """The phrases that one line of a rule file stands for: one, and another for each word that may be missing."""
-    alternatives: list[list[str | None]] = []
-    for element in text.split():
-        if element.endswith("?"):
-            alternatives.append([element[:-1], None])
-        else:
-            alternatives.append([element])
-    return [_phrase(concept, [e for e in chosen if e], text, lists) for chosen in product(*alternatives)]
+    """The phrases that one line of a rule file stands for: one, and others for words that may be missing or numbers."""
+    return [
+        _phrase(concept, [element for element in chosen if element], text, lists)
+        for order in permutations(text.split(" ~ "))
+        for chosen in product(*(_alternatives(element) for element in " ... ".join(order).split()))
+    ]
+
+
+def _alternatives(element: str) -> list[str | None]:
+    """What may stand in an element's place: its words, each range of numbers, and nothing (`None`)."""
+    options = element.removesuffix("?").split("|")
+    numbers = [option for option in options if _NUMBER.fullmatch(option)]
+    words = [option for option in options if option not in numbers]
+    missing = [None] if element.endswith("?") else []
+    return [*(["|".join(words)] if words else []), *numbers, *missing]
 
 
 def _phrase(concept: str, elements: list[str], text: str, lists: Mapping[str, Sequence[str]]) -> Phrase:
     parts: list[Part] = []
     gap = 0
-    for element in elements:
+    opens = elements[:1] == ["^"]
+    for element in elements[opens:]:
         if element in _GAPS:
             gap = _GAPS[element]
             continue
@@ -95,80 +113,106 @@ def _phrase(concept: str, elements: list[str], text: str, lists: Mapping[str, Se
                     words.add(option)
             parts.append((gap, frozenset(words)))
         gap = 0
-    if not any(isinstance(choice, frozenset) for _, choice in parts):
+    if not parts:
         raise ValueError(f"{concept}: “{text}” has no word in it")
-    return Phrase(concept, tuple(parts))
+    return Phrase(concept, tuple(parts), opens)
 
 
-def _weight(choice: Any, uses: Counter[str], common: Collection[str]) -> int:
-    """How often the words of a part will be met: in how many phrases, and far more where they are common in any text."""
-    return sum(uses[word] + (1000 if word in common else 0) for word in choice)
+Steps = tuple[tuple[int, int], ...]
+"""A phrase with its choices numbered: for each part, how many words may stand before it, and its number."""
 
 
 class Matcher:
-    """Finds phrases in a passage. Each is looked for only where its rarest word stands."""
+    """Finds phrases in a passage. What a part may be has a number, and the places where it stands are the bits of an
+    integer: a phrase is followed from part to part by shifting them, all places at once."""
 
-    def __init__(self, all_phrases: Sequence[Phrase], common: Collection[str]) -> None:
-        uses = Counter(word for phrase in all_phrases for word in set(phrase.words()))
-        self._at: dict[str, list[tuple[Phrase, int]]] = {}
+    def __init__(self, all_phrases: Sequence[Phrase]) -> None:
+        numbered: dict[frozenset[str] | _Range, int] = {}
+        concepts: dict[tuple[Steps, bool], list[str]] = {}
         for phrase in all_phrases:
-            anchor = min(
-                (i for i, (_, choice) in enumerate(phrase.parts) if isinstance(choice, frozenset)),
-                key=lambda i: _weight(phrase.parts[i][1], uses, common),  # used at once
-            )
-            for word in phrase.parts[anchor][1]:  # type: ignore[union-attr]
-                self._at.setdefault(word, []).append((phrase, anchor))
+            steps = tuple((gap, numbered.setdefault(choice, len(numbered))) for gap, choice in phrase.parts)
+            concepts.setdefault((steps, phrase.opens), []).append(phrase.concept)
+        # Phrases of the same words, in whatever concept, are looked for once.
+        self._sought = [
+            (frozenset(number for _, number in steps), steps, opens, tuple(dict.fromkeys(named)))
+            for (steps, opens), named in concepts.items()
+        ]
+        self._choices = list(numbered)
+        self._ranges = [(choice, number) for choice, number in numbered.items() if isinstance(choice, _Range)]
+        listed: dict[str, set[int]] = {}
+        for choice, number in numbered.items():
+            for word in choice if isinstance(choice, frozenset) else ():
+                listed.setdefault(word, set()).add(number)
+        self._choices_of = {word: frozenset(numbers) for word, numbers in listed.items()}
 
     def hits(self, text: Passage) -> list[Hit]:
-        words = text.words
-        present = set(words)
-        numbers = any(word[:1].isdigit() for word in present)
-        possible: dict[str, list[tuple[Phrase, int]]] = {}
-        for word in present:
-            kept = [
-                (phrase, anchor)
-                for phrase, anchor in self._at.get(word, ())
-                if all(
-                    (numbers if isinstance(choice, _Range) else not choice.isdisjoint(present))
-                    for _, choice in phrase.parts
-                )
-            ]
-            if kept:
-                possible[word] = kept
-        found: set[tuple[str, int, int]] = set()
-        for position, word in enumerate(words):
-            for phrase, anchor in possible.get(word, ()):
-                span = _span(phrase.parts, anchor, position, words, text.clause)
-                if span:
-                    found.add((phrase.concept, *span))
-        return [Hit(*one) for one in sorted(found, key=lambda one: one[1:])]
+        positions: dict[str, int] = {}
+        for i, word in enumerate(text.words):
+            positions[word] = positions.get(word, 0) | 1 << i
+        places = self._numbers(positions)
+        occurring = set(places).union(*(self._choices_of[word] for word in positions if word in self._choices_of))
+        opening, near = _divisions(text)
+        found: set[tuple[int, int, str]] = set()
+        for needs, steps, opens, concepts in self._sought:
+            if needs <= occurring:
+                for number in needs:
+                    if number not in places:
+                        places[number] = _union(positions, self._choices[number])
+                for start, end in _spans(steps, places, near, opening if opens else -1):
+                    for concept in concepts:
+                        found.add((start, end, concept))
+        return [Hit(concept, start, end) for start, end, concept in sorted(found)]
+
+    def _numbers(self, positions: Mapping[str, int]) -> dict[int, int]:
+        """Where there are numbers of each range that has any."""
+        values = [(_value(word), bits) for word, bits in positions.items() if _is_number(word)]
+        places: dict[int, int] = {}
+        for choice, number in self._ranges if values else ():
+            for value, bits in values:
+                if choice.low <= value <= choice.high:
+                    places[number] = places.get(number, 0) | bits
+        return places
 
 
-def _span(
-    parts: tuple[Part, ...], anchor: int, position: int, words: list[str], clause: list[int]
-) -> tuple[int, int] | None:
-    """Where the phrase stands whose part `anchor` is at `position`; takes the nearest word for each part."""
-    here = clause[position]
-    end = position
-    for i in range(anchor + 1, len(parts)):
-        gap, choice = parts[i]
-        for candidate in range(end + 1, min(end + 2 + gap, len(words))):
-            if clause[candidate] != here:
-                return None
-            if words[candidate] in choice:
-                end = candidate
-                break
-        else:
-            return None
-    start = position
-    for i in range(anchor, 0, -1):
-        gap, choice = parts[i][0], parts[i - 1][1]
-        for candidate in range(start - 1, max(start - 2 - gap, -1), -1):
-            if clause[candidate] != here:
-                return None
-            if words[candidate] in choice:
-                start = candidate
-                break
-        else:
-            return None
-    return start, end + 1
+def _union(positions: Mapping[str, int], words: frozenset[str] | _Range) -> int:
+    bits = 0
+    if isinstance(words, frozenset):
+        for word in words & positions.keys():
+            bits |= positions[word]
+    return bits
+
+
+def _divisions(text: Passage) -> tuple[int, list[int]]:
+    """The words that begin a clause, and for each distance those that have a word of their stretch that far before."""
+    opening, next_to = 0, 0
+    for i in range(len(text.words)):
+        if i == 0 or text.clause[i] != text.clause[i - 1]:
+            opening |= 1 << i
+        if i and text.stretch[i] == text.stretch[i - 1]:
+            next_to |= 1 << i
+    near = [-1, next_to]
+    for _ in range(max(_GAPS.values())):
+        near.append(next_to & (near[-1] << 1))
+    return opening, near
+
+
+def _spans(steps: Steps, places: Mapping[int, int], near: Sequence[int], opening: int) -> list[tuple[int, int]]:
+    """Where a phrase stands: for each place of its last part, the nearest way back to the first."""
+    reached = [places[steps[0][1]] & opening]
+    for gap, number in steps[1:]:
+        before, after = reached[-1], 0
+        for distance in range(1, gap + 2):
+            after |= (before << distance) & near[distance]
+        after &= places[number]
+        if not after:
+            return []
+        reached.append(after)
+    spans = []
+    ends = reached.pop()
+    while ends:
+        position = last = ends.bit_length() - 1
+        ends ^= 1 << last
+        for before in reversed(reached):
+            position = (before & ((1 << position) - 1)).bit_length() - 1
+        spans.append((position, last + 1))
+    return spans

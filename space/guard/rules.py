@@ -1,12 +1,13 @@
-"""The rule files, one a language, checked and compiled once. Standard library only.
+"""The rule files, one a language, checked and compiled once, each with a list of real words beside it. Standard library only.
 
 What a file holds is explained at the top of `rules/en.toml`.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from space.guard.pattern import Hit, Matcher, Phrase, phrases
-from space.guard.text import Passage, Speller, fold, passage, tokens
+from space.guard.text import Grammar, Passage, Speller, fold, passage, tokens
 
 FOLDER = Path(__file__).parent / "rules"
 Kind = Literal["emergency", "self-harm", "harm", "dosing", "none"]
@@ -24,6 +25,7 @@ CUES = (
     "past",
     "now",
     "over",
+    "aside",
     "learning",
     "learning_after",
     "hypothetical",
@@ -83,17 +85,17 @@ class Rules:
     notices: dict[str, str]
     matcher: Matcher
     speller: Speller
-    splitters: frozenset[str]
-    subjects: frozenset[str]
-    joiners: frozenset[str]
+    grammar: Grammar
     persons: frozenset[str]
+    generic: frozenset[str]
+    """Words after which a person is nobody in particular."""
     verbs: frozenset[str]
     firm: frozenset[str]
     """Concepts that a question's form does not weaken: "how can I kill myself" is no lesson."""
 
     def read(self, folded: str) -> tuple[Passage, list[Hit]]:
         """A folded message as a passage, and the phrases of this language in it."""
-        text = passage(tokens(folded, self.apostrophe), self.speller, self.splitters, self.subjects, self.joiners)
+        text = passage(tokens(folded, self.apostrophe), self.speller, self.grammar)
         return text, self.matcher.hits(text)
 
 
@@ -107,14 +109,21 @@ def languages() -> tuple[Rules, ...]:
 def load(file: Path) -> Rules:
     """A rule file, compiled. Raises `ValueError` naming the file and the entry where one cannot be."""
     try:
-        return _compiled(tomllib.loads(file.read_text(encoding="utf-8")))
+        return _compiled(tomllib.loads(file.read_text(encoding="utf-8")), _real(file.with_suffix(".words")))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file.name}: {error}") from error
 
 
-def _compiled(data: dict[str, Any]) -> Rules:
-    grammar = {name: _words(text) for name, text in data["grammar"].items()}
-    lists = {name: _words(text) for name, text in data["words"].items()} | {"person": grammar["persons"]}
+def _real(file: Path) -> list[str]:
+    """The words of the language that are no misspelling of another; none where there is no list."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [word for line in lines if not line.startswith("#") for word in line.split()]
+
+
+def _compiled(data: dict[str, Any], real: Collection[str]) -> Rules:
+    aliases = data.get("aliases", {})
+    grammar = {name: _words(text, aliases) for name, text in data["grammar"].items()}
+    lists = {name: _words(text, aliases) for name, text in data["words"].items()} | {"person": grammar["persons"]}
     unknown = data["context"].keys() - set(CUES)
     if unknown:
         raise ValueError(f"[context] has {sorted(unknown)}, but only {', '.join(CUES)} mean something")
@@ -123,7 +132,7 @@ def _compiled(data: dict[str, Any]) -> Rules:
         for table, mark in ((data["context"], "_"), (data["concepts"], ""))
         for concept, texts in table.items()
         for text in texts
-        for phrase in phrases(mark + concept, _spelled(text, data), lists)
+        for phrase in phrases(mark + concept, _spelled(text, data.get("apostrophe", ""), aliases), lists)
     ]
     signs = tuple(_sign(entry, data["concepts"]) for entry in data["signs"])
     named = frozenset().union(*(sign.unless.union(*(c.concepts() for c in sign.when)) for sign in signs))
@@ -136,12 +145,16 @@ def _compiled(data: dict[str, Any]) -> Rules:
         apostrophe=data.get("apostrophe", ""),
         signs=signs,
         notices=data["notices"],
-        matcher=Matcher(everything, grammar["common"]),
-        speller=Speller(vocabulary, _words(data.get("real_words", "")), data.get("aliases", {})),
-        splitters=frozenset(grammar["splitters"]),
-        subjects=frozenset(grammar["subjects"]),
-        joiners=frozenset(grammar["joiners"]) | _governing(everything, grammar["objects"]),
+        matcher=Matcher(everything),
+        speller=Speller(vocabulary, real, aliases),
+        grammar=Grammar(
+            splitters=frozenset(grammar["splitters"]),
+            links=frozenset(grammar["links"]),
+            subjects=frozenset(grammar["subjects"]),
+            joiners=frozenset(grammar["joiners"]) | _governing(everything, grammar["objects"]),
+        ),
         persons=frozenset(grammar["persons"]),
+        generic=frozenset(grammar["generic"]),
         verbs=frozenset(grammar["verbs"]),
         firm=frozenset().union(*(c.concepts() for sign in signs if sign.kind == "self-harm" for c in sign.when)),
     )
@@ -161,13 +174,14 @@ def _governing(everything: Iterable[Phrase], objects: Collection[str]) -> frozen
     )
 
 
-def _spelled(text: str, data: dict[str, Any]) -> str:
-    """A phrase in the spelling that messages are brought to. Its own marks stay."""
-    return fold(text).replace("'", data.get("apostrophe", ""))
+def _spelled(text: str, apostrophe: str, aliases: Mapping[str, str]) -> str:
+    """A phrase in the spelling that messages are brought to ("one" as "1"). Its own marks and list names stay."""
+    folded = fold(text).replace("'", apostrophe)
+    return re.sub(r"<[^>]*>|[^\s|?]+", lambda found: aliases.get(found[0], found[0]), folded)
 
 
-def _words(text: str) -> list[str]:
-    return fold(text).split()
+def _words(text: str, aliases: Mapping[str, str]) -> list[str]:
+    return [aliases.get(word, word) for word in fold(text).split()]
 
 
 def _sign(entry: dict[str, Any], concepts: dict[str, Any]) -> Sign:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _APOSTROPHES = "'’‘`´ʼ＇"
@@ -57,38 +57,53 @@ def tokens(folded: str, apostrophe: str = "") -> list[str]:
 
 @dataclass(frozen=True)
 class Passage:
-    """The words of a message, with the clause and the sentence each stands in."""
+    """The words of a message, with the clause, the stretch and the sentence each stands in."""
 
     words: list[str]
     clause: list[int]
+    stretch: list[int]
+    """What a phrase may span: clauses that only a link ("and") divides are one."""
     sentence: list[int]
 
 
-def passage(
-    found: list[str], spell: Speller, splitters: Collection[str], subjects: Collection[str], joiners: Collection[str]
-) -> Passage:
-    """Clauses end at punctuation, before a splitter ("but"), and before a subject ("my", "he") that no joiner ("if my",
-    "is he") ties to the word before it: people leave out full stops."""
+@dataclass(frozen=True)
+class Grammar:
+    """The small words by which a language divides a message, see `passage`."""
+
+    splitters: frozenset[str]
+    links: frozenset[str]
+    subjects: frozenset[str]
+    joiners: frozenset[str]
+
+
+def passage(found: list[str], spell: Speller, grammar: Grammar) -> Passage:
+    """Clauses end at punctuation, before a splitter ("but") or a link ("and"), and before a subject ("my", "he") that no
+    joiner ("if my", "is he") ties to the word before it: people leave out full stops."""
     words: list[str] = []
     clause: list[int] = []
+    stretch: list[int] = []
     sentence: list[int] = []
-    c = s = 0
+    c = s = t = 0
     fresh = True
     for token in found:
         if token in _HARD:
-            c, s, fresh = c + 1, s + 1, True
+            c, t, s, fresh = c + 1, t + 1, s + 1, True
             continue
         if token in _SOFT:
-            c, fresh = c + 1, True
+            c, t, fresh = c + 1, t + 1, True
             continue
         word = spell(token)
-        if not fresh and (word in splitters or (word in subjects and words[-1] not in joiners)):
-            c += 1
+        if not fresh:
+            if word in grammar.links:
+                c += 1
+            elif word in grammar.splitters or (word in grammar.subjects and words[-1] not in grammar.joiners):
+                c, t = c + 1, t + 1
         words.append(word)
         clause.append(c)
+        stretch.append(t)
         sentence.append(s)
         fresh = False
-    return Passage(words, clause, sentence)
+    return Passage(words, clause, stretch, sentence)
 
 
 class Speller:

@@ -8,6 +8,8 @@ import pytest
 
 from space.guard import screen
 from space.guard.__main__ import judge, table
+from space.guard.pattern import Matcher, phrases
+from space.guard.text import Passage
 
 MESSAGES = Path(__file__).parent / "messages"
 README = Path(__file__).parent.parent.parent / "README.md"
@@ -28,6 +30,19 @@ README = Path(__file__).parent.parent.parent / "README.md"
         ("I'm going to end it all", "suicide"),
         ("i wan to kil my self", "suicide"),
         ("can i stop my antibiotics", "dosing"),
+        ("my sugar is 24 and I keep vomiting, I'm diabetic", "ketoacidosis"),
+        ("she has one pupil bigger than the other after hitting her head", "head injury"),
+        ("toddler went under in the pool and now she can't stop coughing", "drowning"),
+        ("he got a shock off the fuse box", "electric shock"),
+        ("my brother hears voices telling him to stab people", "psychosis"),
+        ("he fell off a ladder and can't feel his legs", "injury"),
+        ("wet cement went in his eye", "eye"),
+        ("a squeezing, sort of tight band round my ribs and chest", "heart attack"),
+        ("pain in the right lower side of my tummy and I keep being sick", "abdomen"),
+        ("ive written my note and ive got a rope", "suicide"),
+        ("she relapsed and cut again", "self-harm"),
+        ("my uncle climbs into my bed at night", "abuse"),
+        ("how do I taper off venlafaxine", "dosing"),
     ],
 )
 def test_what_must_be_noticed(text, sign):
@@ -50,6 +65,15 @@ def test_others_calming_words_change_nothing():
         "what's the weather going to be tomorrow",
         "What is ibuprofen used for?",
         "can you take too much vitamin d",
+        "How many people are affected by stroke?",
+        "Is sickle cell disease with seizures inherited?",
+        "A static shock from my jumper made me laugh",
+        "In the film a man has a heart attack on a train",
+        "What size of object can a baby choke on?",
+        "I want to end my gym membership",
+        "Could you hit me with some healthy recipes?",
+        "My toddler won't wake up in time for nursery",
+        "Can I stop by the pharmacy after six?",
     ],
 )
 def test_what_must_pass(text):
@@ -93,9 +117,62 @@ def test_on_the_labelled_messages_it_stays_as_good_as_it_was():
     """Floors a little under what the rules reach on the split they are written with; raise them with the rules."""
     judged = [one for one in judge(MESSAGES / "train.jsonl") if one.label["language"] == "en"]
     must, quiet = ([one for one in judged if (one.kind != "none") is wanted] for wanted in (True, False))
-    assert sum(one.noticed for one in must) / len(must) >= 0.75
-    assert sum(one.said != "none" for one in quiet) / len(quiet) <= 0.05
+    assert sum(one.noticed for one in must) / len(must) >= 0.94
+    assert sum(one.said != "none" for one in quiet) / len(quiet) <= 0.012
 
 
 def test_the_readme_shows_the_score():
     assert table(judge(MESSAGES / "test.jsonl")) in README.read_text()
+
+
+def test_a_rule_may_list_a_range_of_numbers_among_words():
+    found = {
+        number: [
+            phrase.parts[1][1]
+            for phrase in phrases("sugar_low", "sugar low|#1-3.4", {})
+            if number in phrase.parts[1][1]
+        ]
+        for number in ("low", "2.1", "3,4", "3.5", "፩")
+    }
+    assert {number: bool(parts) for number, parts in found.items()} == {
+        "low": True, "2.1": True, "3,4": True, "3.5": False, "፩": False,
+    }  # fmt: skip
+
+
+def test_a_phrase_may_be_looked_for_in_either_order_and_across_and():
+    for text in (
+        "blotches on her legs and they don't fade",
+        "they don't fade, the blotches",
+        "his arm is numb and useless",
+    ):
+        assert screen(f"He was well this morning. {text}, his speech is slurred").kind == "emergency"
+    assert {phrase.parts for phrase in phrases("x", "a ~ b", {})} == {
+        ((0, frozenset({first})), (6, frozenset({then}))) for first, then in ("ab", "ba")
+    }
+
+
+def test_an_aside_makes_nothing_hypothetical_or_fiction():
+    said = "my husband's face is drooping"
+    for aside in ("Not sure if this matters, ", "Sorry if this is silly, ", "We were watching a film, "):
+        assert screen(f"{aside}{said}").signs == screen(said).signs
+
+
+def test_real_words_are_not_taken_for_misspelt_ones():
+    assert screen("Sorry, my wife has stopped breathing").kind == "emergency"  # not a "story"
+    assert screen("there is a terrible pain in my brest and jaw, cold swaet").kind == "emergency"
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "found"),
+    [
+        ("is this inherited", "^ is .. inherited", True),
+        ("it is inherited", "^ is .. inherited", False),
+        ("hot red skin", "skin ~ hot", True),
+        ("one two three four five", "one .. five", True),
+        ("one two three four five six", "one .. six", False),
+    ],
+)
+def test_what_a_phrase_finds(text, phrase, found):
+    words = text.split()
+    one = [0] * len(words)
+    assert bool(Matcher(phrases("x", phrase, {})).hits(Passage(words, one, one, one))) is found
