@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ _CONTROL = [
 _SPECIAL = {PAD, EOS, BOS, UNK, START, END}
 CONTEXT = 1024
 GENTLE = 0.08
-"""The second course's learning rate, as a share of the first's."""
+"""A second course's learning rate, as a share of the first's."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Plan:
 
     seed: int = 1
     lessons: int = 95_000
-    more_lessons: int = 13_000
-    """Of the second course, which is gentler: see `lessons.SECOND`."""
+    more_lessons: int = 10_000
+    """Of each second course, which is gentler: see `lessons.SECOND`."""
     vocabulary: int = 4_200
     hidden: int = 256
     intermediate: int = 768
@@ -323,35 +324,51 @@ def build(out: Path = FOLDER, plan: Plan = Plan(), sample: Path = SAMPLE, score:
 
 
 def make(sample: Sample, plan: Plan) -> tuple[Gemma3ForCausalLM, PreTrainedTokenizerBase, dict[str, Any]]:
-    """Model and tokenizer, and what making them took. The second course starts from the bfloat16 that is published."""
+    """Model and tokenizer, and what making them took.
+
+    After the first course come two second ones, each from where the first ended; the mean of their weights is better than
+    either (Wortsman et al., "Model soups", 2022). All that is kept between them is rounded to bfloat16, as published.
+    """
     import torch
 
     from space.prompt import SYSTEM_PROMPT
 
-    lessons = list(Teacher(sample).lessons(plan.lessons, Random(plan.seed)))
-    more = list(Teacher(sample, SECOND).lessons(plan.more_lessons, Random(plan.seed + 1)))
+    lessons = [list(Teacher(sample).lessons(plan.lessons, Random(plan.seed)))]
+    lessons += [list(Teacher(sample, c).lessons(plan.more_lessons, Random(plan.seed + 1))) for c in SECOND]
     # Names outside the topics are kept from the tokenizer: those of the lessons must come in as many pieces as those
     # it will never have seen, or the model learns to refuse a list of tokens and answers every other name.
-    known = [turn for lesson in lessons for turn in lesson.turns if turn[1] != sample.refusal]
+    known = [turn for lesson in lessons[0] for turn in lesson.turns if turn[1] != sample.refusal]
     texts = [text for turn in known for text in turn] + [sample.refusal, SYSTEM_PROMPT, "model\n", "user\n"] * 100
     tokenizer = make_tokenizer(texts, plan.vocabulary)
-    prefix, examples = encode([*lessons, *more], tokenizer, plan.opening)
+    prefix, examples = encode([lesson for course in lessons for lesson in course], tokenizer, plan.opening)
     model = make_model(plan, len(tokenizer))
-    first = train(model, prefix, examples[: len(lessons)], plan)
-    model.to(torch.bfloat16).to(torch.float32)
-    second = train(model, prefix, examples[len(lessons) :], plan, GENTLE)
-    return model, tokenizer, about(plan, first, second, model.num_parameters())
+    left = iter(examples)
+    histories = [train(model, prefix, list(islice(left, plan.lessons)), plan)]
+    first, seconds = _rounded(model), []
+    for _ in SECOND:
+        model.load_state_dict(first)
+        histories.append(train(model, prefix, list(islice(left, plan.more_lessons)), plan, GENTLE))
+        seconds.append(_rounded(model))
+    model.load_state_dict({name: torch.stack([one[name] for one in seconds]).mean(0) for name in first})
+    return model, tokenizer, about(plan, histories, model.num_parameters())
 
 
-def about(plan: Plan, first: dict[str, Any], second: dict[str, Any], parameters: int) -> dict[str, Any]:
+def _rounded(model: Gemma3ForCausalLM) -> dict[str, torch.Tensor]:
+    """A copy of the weights, float32 that fit bfloat16."""
+    import torch
+
+    return {name: weights.to(torch.bfloat16).to(torch.float32) for name, weights in model.state_dict().items()}
+
+
+def about(plan: Plan, histories: Sequence[dict[str, Any]], parameters: int) -> dict[str, Any]:
     """What metrics.json says of a build."""
-    sums = {name: round(first[name] + second[name], 1) for name in ("steps", "tokens", "seconds")}
+    sums = {name: round(sum(one[name] for one in histories), 1) for name in ("steps", "tokens", "seconds")}
     return {
         "plan": asdict(plan),
-        "lessons": plan.lessons + plan.more_lessons,
+        "lessons": plan.lessons + len(SECOND) * plan.more_lessons,
         **sums,
         "tokens_per_second": round(sums["tokens"] / sums["seconds"]),
-        "loss": second["loss"],
+        "loss": histories[-1]["loss"],
         "parameters": parameters,
     }
 
