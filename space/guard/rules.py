@@ -5,9 +5,10 @@ What a file holds is explained at the top of `rules/en.toml`.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Literal, get_args
 from space.guard.pattern import Hit, Matcher, Phrase, phrases
 from space.guard.text import Passage, Speller, fold, passage, tokens
 
+_LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|[\u0900-\u0963])*")
 FOLDER = Path(__file__).parent / "rules"
 Kind = Literal["emergency", "self-harm", "harm", "dosing", "none"]
 CUES = (
@@ -88,6 +90,9 @@ class Rules:
     joiners: frozenset[str]
     persons: frozenset[str]
     verbs: frozenset[str]
+    common: frozenset[str]
+    telling: frozenset[str]
+    """Words that say that a message is in this language."""
     firm: frozenset[str]
     """Concepts that a question's form does not weaken: "how can I kill myself" is no lesson."""
 
@@ -97,11 +102,29 @@ class Rules:
         return text, self.matcher.hits(text)
 
 
+def spoken(folded: str) -> tuple[Rules, ...]:
+    """The languages worth reading a message in: English, and each of which it has a telling word. Not English where
+    another has two such words and more of them: "heart attack" in a German sentence is German."""
+    words = _LETTERS.findall(folded)
+    present = set(words)
+    english, *others = languages()
+    told = [rules for rules in others if not rules.telling.isdisjoint(present)]
+    if not told:
+        return (english,)
+    most = max(sum(word in rules.telling for word in words) for rules in told)
+    if most >= 2 and most > sum(word in english.telling for word in words):
+        return tuple(told)
+    return (english, *told)
+
+
 @cache
 def languages() -> tuple[Rules, ...]:
     """All rule files, English first."""
     files = sorted(FOLDER.glob("*.toml"), key=lambda file: (file.stem != "en", file.stem))
-    return tuple(load(file) for file in files)
+    english, *others = (load(file) for file in files)
+    # A word that English shares tells nothing ("me", "no", "die").
+    shared = frozenset().union(*(rules.common | rules.telling for rules in others))
+    return replace(english, telling=english.telling - shared), *others
 
 
 def load(file: Path) -> Rules:
@@ -137,12 +160,20 @@ def _compiled(data: dict[str, Any]) -> Rules:
         signs=signs,
         notices=data["notices"],
         matcher=Matcher(everything, grammar["common"]),
-        speller=Speller(vocabulary, _words(data.get("real_words", "")), data.get("aliases", {})),
+        speller=Speller(
+            vocabulary,
+            _words(data.get("real_words", "")),
+            {fold(written): fold(meant) for written, meant in data.get("aliases", {}).items()},
+            grammar.get("prefixes", ()),
+            grammar.get("suffixes", ()),
+        ),
         splitters=frozenset(grammar["splitters"]),
         subjects=frozenset(grammar["subjects"]),
         joiners=frozenset(grammar["joiners"]) | _governing(everything, grammar["objects"]),
         persons=frozenset(grammar["persons"]),
         verbs=frozenset(grammar["verbs"]),
+        common=frozenset(grammar["common"]),
+        telling=frozenset(grammar.get("telling", grammar["common"])),
         firm=frozenset().union(*(c.concepts() for sign in signs if sign.kind == "self-harm" for c in sign.when)),
     )
 
