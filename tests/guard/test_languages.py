@@ -40,9 +40,21 @@ FOUND = {
     },
 }
 PASSED = {
-    "es": ["No tengo dolor en el pecho", "¿Cuáles son los síntomas de un infarto?", "Mi abuelo tuvo un ictus hace 10 años"],
-    "fr": ["Je n'ai pas mal à la poitrine", "Quels sont les symptômes d'un AVC ?", "Il y a 10 ans mon père a eu un AVC"],
-    "de": ["Ich habe keine Brustschmerzen", "Was sind die Anzeichen eines Schlaganfalls?", "Vor 10 Jahren hatte er einen Schlaganfall"],
+    "es": [
+        "No tengo dolor en el pecho",
+        "¿Cuáles son los síntomas de un infarto?",
+        "Mi abuelo tuvo un ictus hace 10 años",
+    ],
+    "fr": [
+        "Je n'ai pas mal à la poitrine",
+        "Quels sont les symptômes d'un AVC ?",
+        "Il y a 10 ans mon père a eu un AVC",
+    ],
+    "de": [
+        "Ich habe keine Brustschmerzen",
+        "Was sind die Anzeichen eines Schlaganfalls?",
+        "Vor 10 Jahren hatte er einen Schlaganfall",
+    ],
     "ar": ["ليس عندي ألم في الصدر", "ما هي أعراض السكتة الدماغية؟", "أصيب جدي بجلطة قبل عشر سنوات"],
     "hi": ["मुझे सीने में दर्द नहीं है", "स्ट्रोक के लक्षण क्या हैं?", "पाँच साल पहले मुझे हार्ट अटैक आया था"],
 }
