@@ -93,6 +93,8 @@ class Rules:
     common: frozenset[str]
     telling: frozenset[str]
     """Words that say that a message is in this language."""
+    letters: re.Pattern[str] | None
+    """Letters that say so by themselves."""
     firm: frozenset[str]
     """Concepts that a question's form does not weaken: "how can I kill myself" is no lesson."""
 
@@ -103,12 +105,16 @@ class Rules:
 
 
 def spoken(folded: str) -> tuple[Rules, ...]:
-    """The languages worth reading a message in: English, and each of which it has a telling word. Not English where
-    another has two such words and more of them: "heart attack" in a German sentence is German."""
+    """The languages worth reading a message in: English, and each of which it has a telling word or letter. Not
+    English where another has two such words and more of them: "heart attack" in a German sentence is German."""
     words = _LETTERS.findall(folded)
     present = set(words)
     english, *others = languages()
-    told = [rules for rules in others if not rules.telling.isdisjoint(present)]
+    told = [
+        rules
+        for rules in others
+        if not rules.telling.isdisjoint(present) or (rules.letters and rules.letters.search(folded))
+    ]
     if not told:
         return (english,)
     most = max(sum(word in rules.telling for word in words) for rules in told)
@@ -174,6 +180,7 @@ def _compiled(data: dict[str, Any]) -> Rules:
         verbs=frozenset(grammar["verbs"]),
         common=frozenset(grammar["common"]),
         telling=frozenset(grammar.get("telling", grammar["common"])),
+        letters=re.compile(data["letters"]) if "letters" in data else None,
         firm=frozenset().union(*(c.concepts() for sign in signs if sign.kind == "self-harm" for c in sign.when)),
     )
 
