@@ -172,6 +172,7 @@ def _compiled(data: dict[str, Any]) -> Rules:
             {fold(written): fold(meant) for written, meant in data.get("aliases", {}).items()},
             grammar.get("prefixes", ()),
             grammar.get("suffixes", ()),
+            data.get("romanised", False),
         ),
         splitters=frozenset(grammar["splitters"]),
         subjects=frozenset(grammar["subjects"]),

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from space.guard import hindi
+
 _APOSTROPHES = "'’‘`´ʼ＇"
 _SOFT, _HARD = frozenset(",:()"), frozenset(".;!?\n…।؟")
 # Letters and, for Hindi, the vowel signs that Python's \w leaves out; numbers with one decimal point; punctuation.
@@ -96,7 +98,8 @@ def passage(
 class Speller:
     """Puts a misspelt word right if exactly one edit away from a word of the rules: a letter too many, too few, wrong,
     or two swapped. Words of fewer than 5 letters, real words (`known`) and the rules' own stay as they are. Prefixes and
-    suffixes that a language writes together with its words (Arabic "and", "the", "my") come off first."""
+    suffixes that a language writes together with its words (Arabic "and", "the", "my") come off first. Hindi words in
+    Latin letters are looked up by their sound, where `romanised`."""
 
     def __init__(
         self,
@@ -105,12 +108,14 @@ class Speller:
         aliases: dict[str, str],
         prefixes: Sequence[str] = (),
         suffixes: Sequence[str] = (),
+        romanised: bool = False,
     ) -> None:
         self.vocabulary = frozenset(vocabulary)
         self._known = frozenset(known)
         self._remembered: dict[str, str] = {}
         self._aliases = aliases
         self._affixes = [(p, e) for p in ("", *prefixes) for e in ("", *suffixes) if p or e]
+        self._sounds = hindi.by_key(self.vocabulary) if romanised else {}
         self._deletions: dict[str, str] = {}
         for word in sorted(self.vocabulary):
             if len(word) >= 5:
@@ -128,6 +133,8 @@ class Speller:
     def _right(self, word: str) -> str:
         if word in self.vocabulary or word in self._known or len(word) > 30:
             return word
+        if self._sounds and len(word) >= 3 and word.isascii():
+            return hindi.meant(word, self._sounds)
         for prefix, suffix in self._affixes:
             stem = word[len(prefix) : len(word) - len(suffix)]
             if len(stem) >= 3 and stem in self.vocabulary and word == prefix + stem + suffix:
