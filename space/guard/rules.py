@@ -158,7 +158,9 @@ def _compiled(data: dict[str, Any]) -> Rules:
     named = frozenset().union(*(sign.unless.union(*(c.concepts() for c in sign.when)) for sign in signs))
     if idle := data["concepts"].keys() - named - {"symptom"}:
         raise ValueError(f"no sign uses the concepts {sorted(idle)}")
-    vocabulary = {word for phrase in everything for word in phrase.words()} | {w for ws in grammar.values() for w in ws}
+    vocabulary = {word for phrase in everything for word in phrase.words()}
+    # Not the Hindi words in Latin letters that tell the language: they are to become words of the rules.
+    vocabulary |= {w for name, ws in grammar.items() if name != "telling" or not data.get("romanised") for w in ws}
     return Rules(
         language=data["language"],
         right_to_left=data.get("right_to_left", False),
