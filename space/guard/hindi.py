@@ -21,7 +21,7 @@ _TYPED = [
     (re.compile(pattern), letter)
     for pattern, letter in (
         ("chh?", "§"), ("c", "k"), ("§", "c"), ("sh", "s"), ("ph", "f"), ("w", "v"), ("z", "j"), ("q", "k"), ("x", "ks"),
-        ("ee", "i"), ("oo|ou", "u"), ("au", "o"), ("a[iy]|ei", "e"),
+        ("ee", "i"), ("oo|ou", "u"), ("au", "o"), ("a[iy]|ei", "e"), ("eh(?=[^aeiou])", "h"),
     )
 ]  # fmt: skip
 _SAME = [(re.compile(pattern), letter) for pattern, letter in ((r"m(?=[bp])", "n"), (r"(?<!^)a", ""), (r"iy|yi", "i"), (r"(.)\1+", r"\1"))]

@@ -18,6 +18,7 @@ from space.guard.pattern import Hit, Matcher, Phrase, phrases
 from space.guard.text import Passage, Speller, fold, passage, tokens
 
 _LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|[\u0900-\u0963])*")
+_ASCII_LETTERS = re.compile(r"[a-z]+")
 FOLDER = Path(__file__).parent / "rules"
 Kind = Literal["emergency", "self-harm", "harm", "dosing", "none"]
 CUES = (
@@ -107,13 +108,14 @@ class Rules:
 def spoken(folded: str) -> tuple[Rules, ...]:
     """The languages worth reading a message in: English, and each of which it has a telling word or letter. Not
     English where another has two such words and more of them: "heart attack" in a German sentence is German."""
-    words = _LETTERS.findall(folded)
+    plain = folded.isascii()
+    words = (_ASCII_LETTERS if plain else _LETTERS).findall(folded)
     present = set(words)
     english, *others = languages()
     told = [
         rules
         for rules in others
-        if not rules.telling.isdisjoint(present) or (rules.letters and rules.letters.search(folded))
+        if not rules.telling.isdisjoint(present) or (not plain and rules.letters and rules.letters.search(folded))
     ]
     if not told:
         return (english,)
