@@ -113,16 +113,18 @@ def spoken(folded: str) -> tuple[Rules, ...]:
     present = set(words)
     english, *others = languages()
     told = [
-        rules
+        (sum(word in rules.telling for word in words), rules)
         for rules in others
         if not rules.telling.isdisjoint(present) or (not plain and rules.letters and rules.letters.search(folded))
     ]
     if not told:
         return (english,)
-    most = max(sum(word in rules.telling for word in words) for rules in told)
+    most = max(count for count, _ in told)
+    # Not one that has few of them by chance beside another ("se" in Hindi is no Spanish).
+    likely = tuple(rules for count, rules in told if 2 * count >= most or not count)
     if most >= 2 and most > sum(word in english.telling for word in words):
-        return tuple(told)
-    return (english, *told)
+        return likely
+    return (english, *likely)
 
 
 @cache
