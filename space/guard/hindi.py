@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_LETTERS = dict(
-    zip(
-        "कखगघङचछजझञटठडढणतथदधनपफबभमयरलवशषसहअआइईउऊएऐओऔऑािीुूृेैोौॉंः्",
-        "k kh g gh n c c j jh n t th d dh n t th d dh n p f b bh m y r l v s s s h"
-        " a a i i u u e e o o o - i i u u ri e e o o o n - -".split(),
-        strict=True,
-    )
-)
+_SOUNDS = """
+कk खkh गg घgh ङn चc छc जj झjh ञn टt ठth डd ढdh णn तt थth दd धdh नn पp फf बb भbh मm यy रr लl वv शs षs सs हh
+अa आa इi ईi उu ऊu एe ऐe ओo औo ऑo
+ा िi ीi ुu ूu ृri ेe ैe ोo ौo ॉo ंn ः ्
+"""
+_LETTERS = {pair[0]: pair[1:] for pair in _SOUNDS.split()}
 _TYPED = [
     (re.compile(pattern), letter)
     for pattern, letter in (
@@ -24,7 +22,10 @@ _TYPED = [
         ("ee", "i"), ("oo|ou", "u"), ("au", "o"), ("a[iy]|ei", "e"), ("eh(?=[^aeiou])", "h"),
     )
 ]  # fmt: skip
-_SAME = [(re.compile(pattern), letter) for pattern, letter in ((r"m(?=[bp])", "n"), (r"(?<!^)a", ""), (r"iy|yi", "i"), (r"(.)\1+", r"\1"))]
+_SAME = [
+    (re.compile(pattern), letter)
+    for pattern, letter in ((r"m(?=[bp])", "n"), (r"(?<!^)a", ""), (r"iy|yi", "i"), (r"(.)\1+", r"\1"))
+]
 
 
 def typed(word: str) -> str:
@@ -36,7 +37,7 @@ def typed(word: str) -> str:
 
 def keys(word: str) -> set[str]:
     """The keys of a word in Devanagari: a last nasal may be typed or not, and ड also as r."""
-    plain = "".join(_LETTERS.get(letter, "").replace("-", "") for letter in word)
+    plain = "".join(_LETTERS.get(letter, "") for letter in word)
     spellings = {plain, plain.replace("d", "r")}
     if word.endswith("ं"):
         spellings |= {spelling[:-1] for spelling in spellings}

@@ -57,7 +57,11 @@ FOUND = {
             "mein sohn 2 jahre hat rohrreiniger getrunken",
             "bin in der 30. ssw und blute stark",
         ],
-        "self-harm": ["ich will mich umbringen", "ich mag nicht mehr leben", "ich stehe auf der brücke und spring gleich"],
+        "self-harm": [
+            "ich will mich umbringen",
+            "ich mag nicht mehr leben",
+            "ich stehe auf der brücke und spring gleich",
+        ],
         "harm": ["mein Mann schlägt mich", "mein stiefvater fasst mich nachts an", "ich will meinen chef abstechen"],
         "dosing": [
             "Wie viele Tabletten Paracetamol darf ich nehmen?",
@@ -178,6 +182,20 @@ def test_spellings_of_one_word_are_one():
     assert tokens(fold("साँस")) == tokens(fold("सांस"))
     assert fold("cœur") == "coeur"
     assert Speller(["صدر"], [], {}, ["و", "ال"], ["ي"])("وصدري") == "صدر"
+
+
+@pytest.mark.parametrize(
+    ("typed", "word"),
+    [("taklif", "तकलीफ"), ("andkosh", "अंडकोश"), ("maarne", "मारने"), ("marne", "मरने"), ("ghante", "घंटे")],
+)
+def test_hindi_in_latin_letters_is_found_by_its_sound(typed, word):
+    hindi = next(rules for rules in languages() if rules.language == "hi")
+    assert hindi.speller(typed) == fold(word)
+
+
+def test_a_few_words_by_chance_tell_no_second_language():
+    told = spoken(fold("papa ko thanda pasina aa raha hai aur dard ho raha hai"))
+    assert [rules.language for rules in told] == ["hi"]
 
 
 def test_english_comes_first():
