@@ -114,7 +114,9 @@ def test_docs_describe_both_routes_without_fetching_anything(address):
 
 def test_gradios_own_client_gets_the_same_answer(address):
     client = Client(address, verbose=False)
-    assert client.predict("What are the symptoms of diabetes?", api_name="/chat") == "Thirst and tiredness."
+    answer, _, links = client.predict("What are the symptoms of diabetes?", api_name="/chat").partition("\n\n🔎")
+    assert answer == "Thirst and tiredness."
+    assert "query=diabetes" in links
 
 
 def test_without_values_gradios_client_gets_the_models_own_sampling():

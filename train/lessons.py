@@ -159,7 +159,10 @@ class Teacher:
                 name = " ".join(words)
             else:
                 word, new = rng.choice(known.split()), rng.choice(other.split())
-                halves = [word[: (len(word) + 1) // 2] + new[len(new) // 2 :], new[: (len(new) + 1) // 2] + word[len(word) // 2 :]]
+                halves = [
+                    word[: (len(word) + 1) // 2] + new[len(new) // 2 :],
+                    new[: (len(new) + 1) // 2] + word[len(word) // 2 :],
+                ]
                 name = rng.choice(halves)
             told = plain(name)
             if len(name) > 4 and told not in self._known | self._declined and not self.leaks(name):

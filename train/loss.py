@@ -79,7 +79,8 @@ def _negative_log_likelihood(
     hidden = output.last_hidden_state[:, :-1][learned]  # [N, hidden size]
     targets = labels[:, 1:][learned]  # [N]
     cap = getattr(causal.config, "final_logit_softcapping", None)
-    return _HeadLoss.apply(hidden, targets, causal.get_output_embeddings(), cap, chunk), len(targets)
+    total = _HeadLoss.apply(hidden, targets, causal.get_output_embeddings(), cap, chunk)  # type: ignore[no-untyped-call]
+    return total, len(targets)
 
 
 class _HeadLoss(torch.autograd.Function):

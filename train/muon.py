@@ -43,7 +43,7 @@ def orthogonal(matrix: torch.Tensor, rounds: int = 5) -> torch.Tensor:
     """The nearest matrix [m, n] with orthonormal rows or columns, roughly, by Newton and Schulz's iteration."""
     a, b, c = _QUINTIC
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = wide / (wide.norm() + 1e-7)
+    x: torch.Tensor = wide / (wide.norm() + 1e-7)  # type: ignore[no-untyped-call]
     for _ in range(rounds):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

@@ -86,7 +86,7 @@ def _bits(name: str) -> int:
 def _listed(settings: Settings) -> dict[str, int]:
     """The GGUF files of a Hub repository with their bytes; those in the cache where the Hub cannot be reached."""
     from httpx2 import HTTPError
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     with _sentences(settings):
@@ -98,9 +98,22 @@ def _listed(settings: Settings) -> dict[str, int]:
         except HfHubHTTPError:
             raise
         except (HTTPError, OfflineModeIsEnabled):
-            revision = settings.model_revision or "main"
-            cached = Path(snapshot_download(settings.model_id, revision=revision, local_files_only=True))
-            return {file.name: file.stat().st_size for file in sorted(cached.glob("*.gguf"))}
+            return _cached(settings)
+
+
+def _cached(settings: Settings) -> dict[str, int]:
+    """The GGUF files of a repository in the Hub's cache, which holds those that were chosen before."""
+    from huggingface_hub import scan_cache_dir
+
+    wanted = settings.model_revision or "main"
+    return {
+        file.file_name: file.size_on_disk
+        for repository in scan_cache_dir().repos
+        for revision in repository.revisions
+        for file in revision.files
+        if repository.repo_id == settings.model_id and wanted in {*revision.refs, revision.commit_hash}
+        if file.file_name.endswith(".gguf")
+    }
 
 
 def _download(settings: Settings, files: list[str]) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from space.guard.context import Present, present
 from space.guard.notice import notice
-from space.guard.rules import Kind, Rules, Sign, languages
+from space.guard.rules import Kind, Rules, Sign, spoken
 from space.guard.text import fold
 
 __all__ = ["Kind", "Verdict", "screen"]
@@ -43,7 +43,7 @@ def screen(text: str, history: Iterable[str] = (), locale: str = "") -> Verdict:
     now = fold(text)
     before = [fold(earlier) for earlier in list(history)[-_REMEMBERED:]]
     best: tuple[Rules, list[Sign]] | None = None
-    for rules in languages():
+    for rules in spoken("\n".join((now, *before[-2:]))):
         signs = _signs(now, before, rules)
         if signs and (best is None or _rank(signs) < _rank(best[1])):
             best = rules, signs

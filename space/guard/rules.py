@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Any, Literal, get_args
 from space.guard.pattern import Hit, Matcher, Phrase, phrases
 from space.guard.text import Grammar, Passage, Speller, fold, passage, tokens
 
+_LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|[\u0900-\u0963])*")
+_ASCII_LETTERS = re.compile(r"[a-z]+")
 FOLDER = Path(__file__).parent / "rules"
 Kind = Literal["emergency", "self-harm", "harm", "dosing", "none"]
 CUES = (
@@ -90,6 +92,11 @@ class Rules:
     generic: frozenset[str]
     """Words after which a person is nobody in particular."""
     verbs: frozenset[str]
+    common: frozenset[str]
+    telling: frozenset[str]
+    """Words that say that a message is in this language."""
+    letters: re.Pattern[str] | None
+    """Letters that say so by themselves."""
     firm: frozenset[str]
     """Concepts that a question's form does not weaken: "how can I kill myself" is no lesson."""
 
@@ -99,11 +106,36 @@ class Rules:
         return text, self.matcher.hits(text)
 
 
+def spoken(folded: str) -> tuple[Rules, ...]:
+    """The languages worth reading a message in: English, and each of which it has a telling word or letter. Not
+    English where another has two such words and more of them: "heart attack" in a German sentence is German."""
+    plain = folded.isascii()
+    words = (_ASCII_LETTERS if plain else _LETTERS).findall(folded)
+    present = set(words)
+    english, *others = languages()
+    told = [
+        (sum(word in rules.telling for word in words), rules)
+        for rules in others
+        if not rules.telling.isdisjoint(present) or (not plain and rules.letters and rules.letters.search(folded))
+    ]
+    if not told:
+        return (english,)
+    most = max(count for count, _ in told)
+    # Not one that has few of them by chance beside another ("se" in Hindi is no Spanish).
+    likely = tuple(rules for count, rules in told if 2 * count >= most or not count)
+    if most >= 2 and most > sum(word in english.telling for word in words):
+        return likely
+    return (english, *likely)
+
+
 @cache
 def languages() -> tuple[Rules, ...]:
     """All rule files, English first."""
     files = sorted(FOLDER.glob("*.toml"), key=lambda file: (file.stem != "en", file.stem))
-    return tuple(load(file) for file in files)
+    english, *others = (load(file) for file in files)
+    # A word that English shares tells nothing ("me", "no", "die").
+    shared = frozenset().union(*(rules.common | rules.telling for rules in others))
+    return replace(english, telling=english.telling - shared), *others
 
 
 def load(file: Path) -> Rules:
@@ -122,7 +154,7 @@ def _real(file: Path) -> list[str]:
 
 def _compiled(data: dict[str, Any], real: Collection[str]) -> Rules:
     aliases = data.get("aliases", {})
-    grammar = {name: _words(text, aliases) for name, text in data["grammar"].items()}
+    grammar = {name: _words(text, {} if name == "telling" else aliases) for name, text in data["grammar"].items()}
     lists = {name: _words(text, aliases) for name, text in data["words"].items()} | {"person": grammar["persons"]}
     unknown = data["context"].keys() - set(CUES)
     if unknown:
@@ -138,7 +170,9 @@ def _compiled(data: dict[str, Any], real: Collection[str]) -> Rules:
     named = frozenset().union(*(sign.unless.union(*(c.concepts() for c in sign.when)) for sign in signs))
     if idle := data["concepts"].keys() - named - {"symptom"}:
         raise ValueError(f"no sign uses the concepts {sorted(idle)}")
-    vocabulary = {word for phrase in everything for word in phrase.words()} | {w for ws in grammar.values() for w in ws}
+    vocabulary = {word for phrase in everything for word in phrase.words()}
+    # Not the Hindi words in Latin letters that tell the language: they are to become words of the rules.
+    vocabulary |= {w for name, ws in grammar.items() if name != "telling" or not data.get("romanised") for w in ws}
     return Rules(
         language=data["language"],
         right_to_left=data.get("right_to_left", False),
@@ -146,16 +180,26 @@ def _compiled(data: dict[str, Any], real: Collection[str]) -> Rules:
         signs=signs,
         notices=data["notices"],
         matcher=Matcher(everything),
-        speller=Speller(vocabulary, real, aliases),
+        speller=Speller(
+            vocabulary,
+            [*real, *fold(data.get("real_words", "")).split()],
+            aliases,
+            grammar.get("prefixes", ()),
+            grammar.get("suffixes", ()),
+            data.get("romanised", False),
+        ),
         grammar=Grammar(
             splitters=frozenset(grammar["splitters"]),
-            links=frozenset(grammar["links"]),
+            links=frozenset(grammar.get("links", ())),
             subjects=frozenset(grammar["subjects"]),
             joiners=frozenset(grammar["joiners"]) | _governing(everything, grammar["objects"]),
         ),
         persons=frozenset(grammar["persons"]),
-        generic=frozenset(grammar["generic"]),
+        generic=frozenset(grammar.get("generic", ())),
         verbs=frozenset(grammar["verbs"]),
+        common=frozenset(grammar.get("common", ())),
+        telling=frozenset(grammar.get("telling") or {word for words in grammar.values() for word in words}),
+        letters=re.compile(data["letters"]) if "letters" in data else None,
         firm=frozenset().union(*(c.concepts() for sign in signs if sign.kind == "self-harm" for c in sign.when)),
     )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from space.guard import hindi
 
 _APOSTROPHES = "'’‘`´ʼ＇"
 _SOFT, _HARD = frozenset(",:()"), frozenset(".;!?\n…।؟")
@@ -32,7 +34,7 @@ class _Fold(dict[int, str]):
                 if unicodedata.decimal(c, None) is not None
                 else ""
                 if (unicodedata.category(c) in ("Mn", "Cf") and not _NOT_STRIPPED.match(c)) or c == "ـ"
-                else _ARABIC.get(c, c)
+                else _SAME.get(c, c)
                 for c in unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", char).casefold())
             )
         if len(self) < _MOST_REMEMBERED:
@@ -40,7 +42,9 @@ class _Fold(dict[int, str]):
         return folded
 
 
-_ARABIC = {"ى": "ي", "ة": "ه", "ٱ": "ا"}
+# Letters written one for the other: Arabic alef maqsura, ta marbuta, alef wasla (NFKD takes the hamzas off); the Hindi
+# candrabindu; the French ligature.
+_SAME = {"ى": "ي", "ة": "ه", "ٱ": "ا", "ँ": "ं", "œ": "oe"}
 _FOLD = _Fold()
 
 
@@ -108,13 +112,25 @@ def passage(found: list[str], spell: Speller, grammar: Grammar) -> Passage:
 
 class Speller:
     """Puts a misspelt word right if exactly one edit away from a word of the rules: a letter too many, too few, wrong,
-    or two swapped. Words of fewer than 5 letters, real words (`known`) and the rules' own stay as they are."""
+    or two swapped. Words of fewer than 5 letters, real words (`known`) and the rules' own stay as they are. Prefixes and
+    suffixes that a language writes together with its words (Arabic "and", "the", "my") come off first. Hindi words in
+    Latin letters are looked up by their sound, where `romanised`."""
 
-    def __init__(self, vocabulary: Iterable[str], known: Iterable[str], aliases: dict[str, str]) -> None:
+    def __init__(
+        self,
+        vocabulary: Iterable[str],
+        known: Iterable[str],
+        aliases: dict[str, str],
+        prefixes: Sequence[str] = (),
+        suffixes: Sequence[str] = (),
+        romanised: bool = False,
+    ) -> None:
         self.vocabulary = frozenset(vocabulary)
         self._known = frozenset(known)
         self._remembered: dict[str, str] = {}
         self._aliases = aliases
+        self._affixes = [(p, e) for p in ("", *prefixes) for e in ("", *suffixes) if p or e]
+        self._sounds = hindi.by_key(self.vocabulary) if romanised else {}
         self._deletions: dict[str, str] = {}
         for word in sorted(self.vocabulary):
             if len(word) >= 5:
@@ -132,6 +148,12 @@ class Speller:
     def _right(self, word: str) -> str:
         if word in self.vocabulary or word in self._known or len(word) > 30:
             return word
+        if self._sounds and len(word) >= 3 and word.isascii():
+            return hindi.meant(word, self._sounds)
+        for prefix, suffix in self._affixes:
+            stem = word[len(prefix) : len(word) - len(suffix)]
+            if len(stem) >= 3 and stem in self.vocabulary and word == prefix + stem + suffix:
+                return stem
         single = re.sub(r"(.)\1", r"\1", word)
         if single in self.vocabulary:
             return single

@@ -13,18 +13,17 @@ _MOST = 6
 """Words that a search may have. A question with more of them is a story, which is nobody else's to read."""
 
 # Words of questions, greetings and thanks, which are no topic to search for.
-_IDLE = frozenset(
-    """a about after again all also am an and any anything are as at bad be because been before being best bye by can cant cause
-    caused causes common could day define describe did difference do does doing dont each ever every explain few find first for
-    from get give go good goodbye great had happens has have having he hello help her hers hey hi him his how i id if im in
-    information into is it its ive just kind know last life like live long look lot made make many may me mean means might morning more
-    most much must my myself need next no not now of off often ok okay on one or other our out over people person please possible
-    problem question questions really recommend said same say see serious she should show side sign signs so some someone
-    something sort start still stop such symptom symptoms take talk tell than thank thanks that the their them then there these
-    they thing things think this those to too treat treated treatment treatments try two type types u up us use used uses very
-    want was way we what whats when where which while who why will with without work works worry would wrong yes you your
-    yours""".split()
-)
+_IDLE_WORDS = """a about after again all also am an and any anything are as at bad be because been before being best bye by can cant cause
+ caused causes common could day define describe did difference do does doing dont each ever every explain few find first for
+ from get give go good goodbye great had happens has have having he hello help her hers hey hi him his how i id if im in
+ information into is it its ive just kind know last life like live long look lot made make many may me mean means might morning more
+ most much must my myself need next no not now of off often ok okay on one or other our out over people person please possible
+ problem question questions really recommend said same say see serious she should show side sign signs so some someone
+ something sort start still stop such symptom symptoms take talk tell than thank thanks that the their them then there these
+ they thing things think this those to too treat treated treatment treatments try two type types u up us use used uses very
+ want was way we what whats when where which while who why will with without work works worry would wrong yes you your
+ yours"""
+_IDLE = frozenset(_IDLE_WORDS.split())
 _SITES = (
     (
         "MedlinePlus",

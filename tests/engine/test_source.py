@@ -64,7 +64,9 @@ class Machine:
         return json.loads(self._process.stdout.readline())
 
     def finds(self, function="locate", free=2**40, **settings):
-        return Path(self.ask(function, free, settings)["path"])
+        answer = self.ask(function, free, settings)
+        assert "path" in answer, answer
+        return Path(answer["path"])
 
     def says(self, function="locate", free=2**40, **settings):
         """The sentence that tells why there is no model: always a single line."""

@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
-                weight.normal_(std=0.01)
+                weight.normal_(std=0.02)
     adapted.save_pretrained(run.adapter)
     return run.folder
 
