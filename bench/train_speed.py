@@ -4,9 +4,9 @@
     python -m bench.train_speed [--shape small|gemma-3-1b] [--rows 64]
 
 Every contender is a process of its own and trains the same LoRA on the same NF4 base with random weights, over the same
-training split of ../shared/data, at 16 rows a step. Evaluations are in the proportions of the published run: eight an
-epoch; the original's read the whole validation split, 15 % of the rows, ours and TRL's a fifteenth of it. What counts are
-real tokens, those of the rows without padding, over the wall-clock of the whole epoch. `small` keeps Gemma-3-1B's
+training split of ../shared/data, at 16 rows a step. Evaluations are as in the published run: eight an epoch (one a step
+where there are fewer steps); the original's read the whole validation split, 15 % of the rows, ours and TRL's a fifteenth
+of it. What counts are real tokens, those of the rows without padding, over the wall-clock of the whole epoch. `small` keeps Gemma-3-1B's
 proportions (head to layers 0.43, feed-forward six times the width) at a fortieth of its size. Prints a table and writes it to
 bench/RESULTS.md.
 """

@@ -43,7 +43,7 @@ _CAREFUL = Sampling(temperature=0.0)
 _PLACEHOLDER = "Ask a health question…"
 _GUARD = "> ⚠️ "
 """What a notice of the guard begins with: how it is told from what a model wrote, and what the style sheet makes a box of."""
-_VERIFY = "\n\n🔎 Check this at "
+_VERIFY = "\n\n→ Check this at "
 """What a finished answer goes on with: links to where it can be checked. The model never sees it again."""
 _HERE = Path(__file__).parent
 

@@ -114,7 +114,7 @@ def test_docs_describe_both_routes_without_fetching_anything(address):
 
 def test_gradios_own_client_gets_the_same_answer(address):
     client = Client(address, verbose=False)
-    answer, _, links = client.predict("What are the symptoms of diabetes?", api_name="/chat").partition("\n\n🔎")
+    answer, _, links = client.predict("What are the symptoms of diabetes?", api_name="/chat").partition("\n\n→")
     assert answer == "Thirst and tiredness."
     assert "query=diabetes" in links
 
