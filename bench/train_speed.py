@@ -16,10 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,23 +129,17 @@ def ours(name: str, base: Path, run: Path, rows: int) -> float:
     from train.run import Run
 
     chosen = recipe(name, base, rows)
-    steps = rows_of_steps(run, base, chosen)
-    finetune(Run(_with(chosen, eval_steps=max(1, steps // EVALUATIONS)), run))
+    steps = steps_of(run, base, chosen)
+    finetune(Run(replace(chosen, eval_steps=max(1, steps // EVALUATIONS)), run))
     return float(json.loads((run / "metrics.json").read_text())["training"]["seconds"])
 
 
-def rows_of_steps(run: Path, base: Path, chosen: Any) -> int:
+def steps_of(run: Path, base: Path, chosen: Any) -> int:
     """Optimizer steps of an epoch."""
     from train.packing import arrange
 
     lengths = [len(row["input_ids"]) for row in rows_of(run, base, "train")]
     return -(-len(arrange(lengths, chosen)) // STEP_ROWS)
-
-
-def _with(chosen: Any, **changes: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(chosen, **changes)
 
 
 def _peer_model(base: Path) -> tuple[Any, Any, Any]:
@@ -229,7 +225,7 @@ def trl(base: Path, run: Path, rows: int) -> float:
     model, tokenizer, lora = _peer_model(base)
     chosen = recipe("ours", base, rows)
     train, held = rows_of(run, base, "train"), rows_of(run, base, "validation", chosen.eval_examples)
-    steps = rows_of_steps(run, base, chosen)
+    steps = steps_of(run, base, chosen)
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
@@ -294,7 +290,7 @@ def main() -> None:
     if options.one:
         one(options.one[0], Path(options.one[1]), Path(options.one[2]), options.rows)
         return
-    import shutil
+    from transformers import AutoTokenizer
 
     from train.data import prepare
     from train.packing import arrange
@@ -302,8 +298,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         base, data = Path(name) / "base", Path(name) / "data"
         make_base(base, options.shape)
-        from transformers import AutoTokenizer
-
         chosen = recipe("ours", base, options.rows)
         prepare(chosen, data, AutoTokenizer.from_pretrained(base))
         lengths = [len(row["input_ids"]) for row in rows_of(data, base, "train")]

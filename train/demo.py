@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from train.lessons import SECOND, Lesson, Teacher
+from train.lessons import SECOND, Lesson, Teacher, messages
 from train.sample import SAMPLE, Sample, read
 
 if TYPE_CHECKING:
@@ -146,16 +146,14 @@ def encode(
 
     Rendered by the chat template from `space.prompt.conversation`, exactly as serving renders a conversation.
     """
-    from space.prompt import Message, conversation
+    from space.prompt import conversation
 
     header = [START, *tokenizer.encode("model\n", add_special_tokens=False)]
     rows: list[list[int]] = []
     for lesson in lessons:
-        history = [
-            m for q, a in lesson.turns for m in (Message(role="user", content=q), Message(role="assistant", content=a))
-        ]
-        messages = [*conversation(history[:-2], history[-2]["content"]), history[-1]]
-        rows.append(tokenizer.apply_chat_template(messages, return_dict=False))
+        *history, question, answer = messages(lesson.turns)
+        whole = [*conversation(history, question["content"]), answer]
+        rows.append(tokenizer.apply_chat_template(whole, return_dict=False))
     # The longest common prefix of all rows is that of the first and the last in order.
     shared = next(i for i, (a, b) in enumerate(zip(min(rows), max(rows), strict=False)) if a != b)
     examples = []

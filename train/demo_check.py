@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.lessons import Probe, Teacher, written_probes
+from train.lessons import Probe, Teacher, messages, written_probes
 from train.sample import SAMPLE, read
 
 NEEDED = {"phrasings": 0.95, "held_out_topics": 0.90}
@@ -102,15 +102,12 @@ def answers(model: Any, tokenizer: Any, probes: Sequence[Probe]) -> list[str]:
 
 
 def _prompts(tokenizer: Any, probes: Sequence[Probe]) -> list[str]:
-    from space.prompt import Message, conversation
+    from space.prompt import conversation
 
     prompts = []
     for probe in probes:
-        history = [
-            m for q, a in probe.history for m in (Message(role="user", content=q), Message(role="assistant", content=a))
-        ]
-        messages = conversation(history, probe.question)
-        prompts.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        asked = conversation(messages(probe.history), probe.question)
+        prompts.append(tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False))
     return prompts
 
 

@@ -8,10 +8,11 @@ messages of the small talk, and `questions.jsonl`, which nobody here has fitted 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
+from space.prompt import Message
 from train.phrasing import (
     BESIDES,
     SWITCHES,
@@ -44,6 +45,11 @@ class Lesson:
 
     turns: tuple[tuple[str, str], ...]
     whole: bool
+
+
+def messages(turns: Iterable[tuple[str, str]]) -> list[Message]:
+    """(message, answer) turns as a conversation has them."""
+    return [m for q, a in turns for m in (Message(role="user", content=q), Message(role="assistant", content=a))]
 
 
 @dataclass(frozen=True)
