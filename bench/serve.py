@@ -38,7 +38,7 @@ from space.prompt import Message, conversation
 ROOT = Path(__file__).parent.parent
 GEMMA = ROOT.parent / "shared" / "data" / "gemma3_tokenizer"
 PORT = 7898
-LIMIT = 150
+LIMIT = 300
 """Seconds a measurement may take before it is ended and left out."""
 SMALL = {
     "num_hidden_layers": 6,
