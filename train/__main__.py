@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stage.add_argument(
                 "--model", type=Path, metavar="DIR", help="write this folder's model-q4_0.gguf into it instead"
             )
+    _add_publish(stages)
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
@@ -77,6 +78,36 @@ def _add_overrides(stage: argparse.ArgumentParser) -> None:
             metavar="X",
             help=f"{option.metadata['help']} (default: {option.default})".replace("%", "%%"),
         )
+
+
+def _add_publish(stages: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    publish = stages.add_parser(
+        "publish", help="publish a finished run on the Hub", description="Publish a finished run on the Hub."
+    )
+    publish.add_argument("--repo", required=True, metavar="OWNER/NAME", help="the model repository; made where missing")
+    publish.add_argument("--recipe", default="", metavar="NAME|FILE.yaml", help="the recipe of the run")
+    publish.add_argument(
+        "--run", type=Path, metavar="DIR", help="the run directory (default: runs/<name>)", dest="folder"
+    )
+    publish.add_argument("--public", action="store_true", help="for everybody to see (default: private)")
+    publish.add_argument("--adapter", action="store_true", help="the adapter alone, for those who have the base")
+    publish.add_argument(
+        "--terms", type=Path, metavar="FILE", help="a copy of the base's licence, where it carries none"
+    )
+    publish.set_defaults(run=_publish)
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from train.publish import publish
+    from train.recipe import read
+    from train.run import RUNS, Run
+
+    folder = options.folder or RUNS / read(options.recipe).name
+    if not (folder / "recipe.yaml").is_file():
+        raise TrainError(f"There is no run in {folder}; make one with python -m train all, or name another with --run.")
+    run = Run(read(str(folder / "recipe.yaml")), folder)
+    publish(run, options.repo, public=options.public, adapter=options.adapter, terms=options.terms)
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from space.errors import ModelError
 from space.prompt import conversation
 from space.settings import DEMO_MODEL, Settings
 from tests.engine.conftest import ROOT
-from tests.engine.hub import COMMIT, READER, STRANGER, hub
+from tests.hub.server import READER, STRANGER, Refusal, hub
 from tests.serving import free_port
 
 _PROCESS = """
@@ -124,14 +124,15 @@ def test_a_folder_is_taken_as_it_is(tmp_path, monkeypatch):
 
 
 def test_a_model_is_fetched_from_the_hub_and_answers(the_hub, online, tiny):
-    the_hub.add("owner/good", files={file.name: file.read_bytes() for file in sorted(tiny.iterdir())})
+    files = {file.name: file.read_bytes() for file in sorted(tiny.iterdir())}
+    repository = the_hub.repositories.add("owner/good", files)
     folder = online.finds(MODEL_ID="owner/good")
     settings = Settings(model_id="owner/good")
     engine = PyTorchEngine(folder, settings)
     pieces = engine.stream(conversation([], "hello"), Sampling(max_new_tokens=16), threading.Event())
     assert "".join(pieces).strip()
     assert engine.provenance.model == "owner/good"
-    assert engine.provenance.revision == COMMIT
+    assert engine.provenance.revision == repository.head
 
 
 def test_no_pickle_and_no_code_is_ever_asked_for(the_hub, online):
@@ -146,27 +147,27 @@ def test_no_pickle_and_no_code_is_ever_asked_for(the_hub, online):
         "model.gguf",
         "onnx/model.onnx",
     }
-    the_hub.add("owner/mixed", files=dict.fromkeys(sorted(wanted | unwanted), b"{}"))
+    the_hub.repositories.add("owner/mixed", files=dict.fromkeys(sorted(wanted | unwanted), b"{}"))
     folder = online.finds(MODEL_ID="owner/mixed")
-    assert the_hub.fetched("owner/mixed") == wanted
+    assert the_hub.repositories.fetched("owner/mixed") == wanted
     assert {file.name for file in folder.iterdir()} == wanted
 
 
 def test_a_commit_is_fetched_and_named_as_revision(the_hub, online):
-    the_hub.add("owner/pinned")
-    folder = online.finds(MODEL_ID="owner/pinned", MODEL_REVISION=COMMIT)
+    head = the_hub.repositories.add("owner/pinned").head
+    folder = online.finds(MODEL_ID="owner/pinned", MODEL_REVISION=head)
     settings = Settings(model_id="owner/pinned", model_revision="main")
-    assert read(folder, settings, runs_on="").revision == COMMIT
+    assert read(folder, settings, runs_on="").revision == head
 
 
 @pytest.mark.parametrize("lock", ["private", "gated"])
 def test_the_right_token_opens_a_private_and_a_gated_model(the_hub, online, lock):
-    the_hub.add(f"owner/open-{lock}", **{lock: True})
+    the_hub.repositories.add(f"owner/open-{lock}", **{lock: True})
     assert (online.finds(MODEL_ID=f"owner/open-{lock}", HF_TOKEN=READER) / "config.json").is_file()
 
 
 def test_a_model_fetched_once_is_found_while_the_hub_is_away(the_hub, online, offline):
-    the_hub.add("owner/kept")
+    the_hub.repositories.add("owner/kept")
     folder = online.finds(MODEL_ID="owner/kept")
     assert offline.finds(MODEL_ID="owner/kept") == folder
 
@@ -192,20 +193,20 @@ QUANTISED = {
 )
 def test_the_quantisation_that_fits_memory_is_fetched_and_nothing_else(the_hub, online, free, chosen):
     name = f"owner/gguf-{free}"
-    the_hub.add(name, files=QUANTISED)
+    the_hub.repositories.add(name, files=QUANTISED)
     file = online.finds("locate_gguf", free, MODEL_ID=name)
     assert file.name == chosen
-    assert the_hub.fetched(name) == {chosen, "README.md"} == {kept.name for kept in file.parent.iterdir()}
+    assert the_hub.repositories.fetched(name) == {chosen, "README.md"} == {kept.name for kept in file.parent.iterdir()}
 
 
 def test_gguf_file_overrides_the_choice(the_hub, online):
-    the_hub.add("owner/gguf", files=QUANTISED)
+    the_hub.repositories.add("owner/gguf", files=QUANTISED)
     file = online.finds("locate_gguf", MODEL_ID="owner/gguf", GGUF_FILE="gemma-Q8_0.gguf")
     assert file.read_bytes() == QUANTISED["gemma-Q8_0.gguf"]
 
 
 def test_a_gguf_file_that_is_not_there_is_said_with_those_that_are(the_hub, online):
-    the_hub.add("owner/gguf", files=QUANTISED)
+    the_hub.repositories.add("owner/gguf", files=QUANTISED)
     sentence = online.says("locate_gguf", MODEL_ID="owner/gguf", GGUF_FILE="gemma-Q3_K.gguf")
     assert sentence.startswith(
         "GGUF_FILE is 'gemma-Q3_K.gguf', which owner/gguf does not have; it has gemma-Q2_K.gguf, "
@@ -213,7 +214,7 @@ def test_a_gguf_file_that_is_not_there_is_said_with_those_that_are(the_hub, onli
 
 
 def test_no_quantisation_fits_memory(the_hub, online):
-    the_hub.add("owner/gguf", files=QUANTISED)
+    the_hub.repositories.add("owner/gguf", files=QUANTISED)
     assert online.says("locate_gguf", OVERHEAD + 1000, MODEL_ID="owner/gguf") == (
         "There is not enough memory on this machine for owner/gguf: its smallest GGUF file needs 0.5 GB and 0.5 GB are free; "
         "choose a smaller model."
@@ -221,7 +222,7 @@ def test_no_quantisation_fits_memory(the_hub, online):
 
 
 def test_a_gguf_file_fetched_once_is_found_while_the_hub_is_away(the_hub, online, offline):
-    the_hub.add("owner/kept-gguf", files=QUANTISED)
+    the_hub.repositories.add("owner/kept-gguf", files=QUANTISED)
     file = online.finds("locate_gguf", MODEL_ID="owner/kept-gguf")
     assert offline.finds("locate_gguf", MODEL_ID="owner/kept-gguf") == file
 
@@ -237,53 +238,54 @@ def test_repository_missing(online, token):
 
 
 def test_private_without_a_token(the_hub, online):
-    the_hub.add("owner/private", private=True)
+    the_hub.repositories.add("owner/private", private=True)
     assert "it is private and HF_TOKEN is not set; check" in online.says(MODEL_ID="owner/private")
 
 
 def test_private_with_the_token_of_a_stranger(the_hub, online):
-    the_hub.add("owner/private", private=True)
+    the_hub.repositories.add("owner/private", private=True)
     sentence = online.says(MODEL_ID="owner/private", HF_TOKEN=STRANGER)
     assert "HF_TOKEN belongs to an account that may not read it; check" in sentence
 
 
 @pytest.mark.parametrize("token", ["", STRANGER])
 def test_gated_and_not_accepted(the_hub, online, token):
-    the_hub.add("owner/gated", gated=True)
+    the_hub.repositories.add("owner/gated", gated=True)
     sentence = online.says(MODEL_ID="owner/gated", HF_TOKEN=token)
     assert sentence.startswith("The model owner/gated is gated: ")
     assert f"accept its licence at {the_hub.endpoint}/owner/gated and set HF_TOKEN to a token" in sentence
 
 
 def test_token_wrong(the_hub, online):
-    the_hub.add("owner/public")
+    the_hub.repositories.add("owner/public")
     sentence = online.says(MODEL_ID="owner/public", HF_TOKEN="hf_mistyped")
     assert sentence.startswith("The Hub refused HF_TOKEN (status 401) for owner/public; make a new token")
     assert "hf_mistyped" not in sentence
 
 
 def test_token_without_the_right_to_read(the_hub, online):
-    the_hub.add("owner/forbidden", status=403)
+    the_hub.repositories.add("owner/forbidden")
+    the_hub.fault("owner/forbidden", Refusal(403))
     sentence = online.says(MODEL_ID="owner/forbidden", HF_TOKEN=STRANGER)
     assert sentence.startswith("The Hub refused HF_TOKEN (status 403) for owner/forbidden; make a new token with read")
 
 
 @pytest.mark.parametrize("revision", ["v9", "f" * 40])
 def test_revision_missing(the_hub, online, revision):
-    the_hub.add("owner/known")
+    the_hub.repositories.add("owner/known")
     sentence = online.says(MODEL_ID="owner/known", MODEL_REVISION=revision)
     assert sentence.startswith(f"The model owner/known has no revision '{revision}'; set MODEL_REVISION to")
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_the_hub_in_trouble(the_hub, online, status):
-    the_hub.add(f"owner/trouble-{status}", status=status)
+    the_hub.fault(f"owner/trouble-{status}", Refusal(status))
     sentence = online.says(MODEL_ID=f"owner/trouble-{status}")
     assert sentence == f"The Hub answered {status} for owner/trouble-{status}; wait a moment and start again."
 
 
 def test_the_connection_breaks(the_hub, online):
-    the_hub.add("owner/cut", status=0)
+    the_hub.fault("owner/cut", "cut")
     sentence = online.says(MODEL_ID="owner/cut")
     assert sentence.startswith("The connection to the Hub broke while fetching owner/cut (")
     assert sentence.endswith("); start again to continue the download.")
@@ -298,18 +300,19 @@ def test_hub_unreachable(offline):
 
 def test_a_half_downloaded_model_is_told_apart_and_finished_later(the_hub, online, offline):
     files = {"config.json": b"{}", "model.safetensors": b"weights"}
-    repository = the_hub.add("owner/half", files=files, broken=frozenset(["model.safetensors"]))
+    the_hub.repositories.add("owner/half", files=files)
+    the_hub.fault("GET /storage/owner/half/", Refusal(500))
     assert online.says(MODEL_ID="owner/half").startswith("The Hub answered 500 for owner/half; wait")
     assert offline.says(MODEL_ID="owner/half") == (
         "The model owner/half is only half downloaded and the Hub cannot be reached to finish it; "
         "connect this machine and start again."
     )
-    repository.broken = frozenset()
+    the_hub.well()
     assert (online.finds(MODEL_ID="owner/half") / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_a_full_disk(the_hub, tmp_path):
-    the_hub.add("owner/large")
+    the_hub.repositories.add("owner/large")
     (tmp_path / "home").write_text("a file where the cache would go: nothing can be stored")
     machine = Machine(the_hub.endpoint, tmp_path / "home")
     sentence = machine.says(MODEL_ID="owner/large")

@@ -1,14 +1,13 @@
 """What the check before a run says of access, against a Hub on 127.0.0.1; its estimates; its exit status."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.hub.server import Refusal, hub
 from tests.train.test_selfcheck import tiny
 from train import check as stage
 from train.__main__ import main
@@ -31,43 +30,16 @@ GEMMA = {
 }
 """The shape of google/gemma-3-1b-it: 999,885,952 parameters, 2,981,888 of them in the original project's adapter."""
 
-REFUSALS = {
-    "gated": (403, "GatedRepo"),
-    "missing": (401, "RepoNotFound"),
-    "broken": (500, ""),
-}
-
 
 @pytest.fixture(scope="module")
 def endpoint():
-    """As much of the Hub as the check asks: access by repository, and the base's config.json."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            kind = next((kind for kind in REFUSALS if f"/{kind}" in self.path), "")
-            status, code = REFUSALS.get(kind, (200, ""))
-            body = json.dumps(GEMMA if "/resolve/" in self.path else {}).encode()
-            if status == 200 and "/resolve/" in self.path and not self.path.endswith("/config.json"):
-                status, code = 404, "EntryNotFound"
-            self.send_response(status)
-            headers = {"X-Error-Code": code, "X-Error-Message": code, "Content-Length": str(len(body))}
-            for name, text in (headers | {"ETag": '"1"', "X-Repo-Commit": "0" * 40}).items():
-                if text:
-                    self.send_header(name, text)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with hub() as running:
+        for kind in ("model", "dataset"):
+            running.repositories.add("someone/gated", kind=kind, gated=True)
+        running.repositories.add("someone/open", {"config.json": json.dumps(GEMMA).encode()})
+        running.repositories.add("owner/set", kind="dataset")
+        running.fault("someone/broken", Refusal(500))
+        yield running.endpoint
 
 
 @pytest.fixture
