@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from train.errors import TrainError
 
 if TYPE_CHECKING:
+    from train.recipe import Recipe
     from train.run import Run
 
 
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stage.add_argument(
                 "--model", type=Path, metavar="DIR", help="write this folder's model-q4_0.gguf into it instead"
             )
+    _add_deploy(stages.add_parser("deploy", help=_DEPLOY, description=f"{_DEPLOY[0].upper()}{_DEPLOY[1:]}."))
+    _add_remote(stages.add_parser("remote", help=_REMOTE, description=f"{_REMOTE[0].upper()}{_REMOTE[1:]}."))
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
@@ -61,6 +64,42 @@ _STAGES = {
     "card": "write the model card",
     "all": "run all stages, leaving out those whose inputs have not changed",
 }
+
+
+_DEPLOY = "make a Space of this tree, serving a model of the Hub, and wait until it answers"
+_REMOTE = "run all stages on a machine rented from Hugging Face Jobs, and publish the result"
+
+
+def _add_deploy(stage: argparse.ArgumentParser) -> None:
+    stage.add_argument("--space", required=True, metavar="OWNER/NAME", help="the Space; made where there is none")
+    stage.add_argument(
+        "--model",
+        required=True,
+        metavar="OWNER/NAME[@REVISION]",
+        help="what it serves; a private or gated model takes a token that may only read it, in SPACE_TOKEN",
+    )
+    stage.add_argument(
+        "--hardware",
+        default="zero-a10g",
+        metavar="NAME",
+        help="what it runs on, by the Hub's name (default: %(default)s)",
+    )
+    stage.add_argument("--public", action="store_true", help="for everybody to see; a new Space is private otherwise")
+    stage.add_argument("--dry-run", action="store_true", help="say what would be sent and set, and send nothing")
+    stage.set_defaults(run=_deploy)
+
+
+def _add_remote(stage: argparse.ArgumentParser) -> None:
+    stage.add_argument("--flavor", required=True, metavar="NAME", help="the machine, e.g. a10g-small")
+    stage.add_argument(
+        "--repo", required=True, metavar="OWNER/NAME", help="the private model repository for the result"
+    )
+    stage.add_argument("--recipe", default="", metavar="NAME|FILE.yaml", help="a recipe of train/recipes, or a file")
+    stage.add_argument(
+        "--timeout", default="12h", metavar="TIME", help="when the job is ended at the latest (default: %(default)s)"
+    )
+    _add_overrides(stage)
+    stage.set_defaults(run=_remote)
 
 
 def _add_overrides(stage: argparse.ArgumentParser) -> None:
@@ -85,15 +124,12 @@ def _run(options: argparse.Namespace) -> int:
 
         export(options.model, options.model / "model-q4_0.gguf", "q4_0", about_folder(options.model))
         return 0
-    from train.recipe import read
     from train.record import PARTS, note
     from train.run import start
 
     if options.stage != "finetune" and os.environ.get("WORLD_SIZE", "1") != "1":
         raise TrainError(f"Only finetune runs in several processes; run {options.stage} without accelerate launch.")
-    given = {name.removeprefix("recipe_"): value for name, value in vars(options).items() if name.startswith("recipe_")}
-    recipe = read(options.recipe, {name: value for name, value in given.items() if value is not None})
-    run = start(recipe, options.folder)
+    run = start(_recipe(options), options.folder)
     for name in [n for n in _STAGES if n != "all"] if options.stage == "all" else [options.stage]:
         before, began = run.recorded(PARTS.get(name, "")), time.monotonic()
         _stage(name)(run)
@@ -101,6 +137,27 @@ def _run(options: argparse.Namespace) -> int:
             note(run, name, time.monotonic() - began)
     print(f"Done: {run.folder}")
     return 0
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe that was named, with the options that were given instead of its own."""
+    from train.recipe import read
+
+    given = {name.removeprefix("recipe_"): value for name, value in vars(options).items() if name.startswith("recipe_")}
+    return read(options.recipe, {name: value for name, value in given.items() if value is not None})
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    from train.deploy import deploy
+
+    deploy(options.space, options.model, options.hardware, options.public, options.dry_run)
+    return 0
+
+
+def _remote(options: argparse.Namespace) -> int:
+    from train.remote import remote
+
+    return remote(_recipe(options), options.repo, options.flavor, options.timeout)
 
 
 def _check(run: Run) -> None:
