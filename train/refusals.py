@@ -48,7 +48,7 @@ _SIGN_IN = (
 
 def _sentence(error: HfHubHTTPError, name: str, machine: str) -> str:
     status, said = error.response.status_code, f" ({error.server_message})" if error.server_message else ""
-    path = error.request.url.path
+    path = error.response.request.url.path
     if status == 402 or (status in (400, 403) and path.endswith("/hardware")):
         return f"The Hub refuses {machine}{said}; it may take PRO or prepaid credits, or be misspelt: choose another."
     if status == 403 and path.startswith("/api/jobs"):

@@ -27,26 +27,26 @@ GIT_ATTRIBUTES = ".gitattributes"
 _TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
 
 
-def travelling(*names: str, kinds: frozenset[str] = KINDS, root: Path = ROOT) -> dict[str, bytes]:
+def travelling(*names: str, kinds: frozenset[str] = KINDS) -> dict[str, bytes]:
     """{path: content} of the named files, and of the named folders the files of these kinds.
 
     Raises `TrainError` where one is missing, or holds what looks like an access token.
     """
     found = []
-    for name in names:
-        if not (root / name).exists():
-            raise TrainError(f"{root / name} is missing; run this in a whole copy of the project.")
-        inside = sorted((root / name).rglob("*")) if (root / name).is_dir() else [root / name]
-        found += [file for file in inside if file.is_file() and (file == root / name or _wanted(file, root, kinds))]
-    files = {file.relative_to(root).as_posix(): file.read_bytes() for file in found}
+    for top in (ROOT / name for name in names):
+        if not top.exists():
+            raise TrainError(f"{top} is missing; run this in a whole copy of the project.")
+        found += sorted(file for file in top.rglob("*") if _wanted(file, kinds)) if top.is_dir() else [top]
+    files = {file.relative_to(ROOT).as_posix(): file.read_bytes() for file in found}
     for path, content in files.items():
         if _TOKEN.search(content):
             raise TrainError(f"{path} holds what looks like an access token; take it out, and revoke it on the Hub.")
     return files
 
 
-def _wanted(file: Path, root: Path, kinds: frozenset[str]) -> bool:
-    return file.suffix in kinds and not any(part.startswith(".") for part in file.relative_to(root).parts)
+def _wanted(file: Path, kinds: frozenset[str]) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(ROOT).parts)
+    return file.is_file() and file.suffix in kinds and not hidden
 
 
 class Difference(NamedTuple):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import Requirement
 
 from tests.hub.server import Answer, Refusal, Request, Route, answer
 from tests.serving import free_port
@@ -65,6 +66,12 @@ class Spaces:
         """What an account's token may do, as the Hub says it."""
         hub.routes[:0] = self._routes()
 
+    def add(self, name: str, files: dict[str, bytes]) -> Space:
+        """A Space that somebody made with these files, and that is not running."""
+        self._hub.repositories.add(name, files, kind="space")
+        self.known[name] = Space("cpu-basic")
+        return self.known[name]
+
     def close(self) -> None:
         for space in self.known.values():
             self._stop(space)
@@ -84,7 +91,7 @@ class Spaces:
                 for method in ("GET", "POST", "DELETE")
             ),
             Route("POST", f"{api}/hardware", self._hardware),
-            Route("GET", f"{api}/runtime", lambda request, at: answer(self._runtime(self._of(request, at)))),
+            Route("GET", f"{api}/runtime", self._runtime),
             Route("POST", f"{api}/restart", self._restart),
             Route("GET", f"{api}/logs/(?P<what>build|run)", self._log),
         ]
@@ -113,7 +120,7 @@ class Spaces:
     def _info(self, request: Request, at: dict[str, str]) -> Answer:
         known = json.loads(self._hub.repositories._info(request, at).body)
         space = self.known[at["name"]]
-        return answer(known | {"sdk": "gradio", "host": space.host, "runtime": self._runtime(space)})
+        return answer(known | {"sdk": "gradio", "host": space.host, "runtime": _shown(space)})
 
     def _commit(self, request: Request, at: dict[str, str]) -> Answer:
         done = self._hub.repositories._commit(request, at)
@@ -142,38 +149,36 @@ class Spaces:
         if asked not in FREE:
             raise Refusal(402, message="You must have a valid payment method on file")
         space.hardware = asked
-        return answer(self._runtime(space))
+        return answer(_shown(space))
 
     def _restart(self, request: Request, at: dict[str, str]) -> Answer:
         space = self._of(request, at)
         self._stop(space)
         space.stage = "BUILDING"
-        return answer(self._runtime(space))
+        return answer(_shown(space))
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
-    def _runtime(self, space: Space) -> dict[str, Any]:
-        """What the Space is doing; looked at again, it has gone on."""
-        stage = space.stage
-        name = next(name for name, known in self.known.items() if known is space)
-        if stage == "BUILDING":
-            self._build(name, space)
-        elif stage == "APP_STARTING":
+    def _runtime(self, request: Request, at: dict[str, str]) -> Answer:
+        """What the Space is doing. Looked at again, it has gone on."""
+        space = self._of(request, at)
+        shown = answer(_shown(space))
+        if space.stage == "BUILDING":
+            self._build(at["name"], space)
+        elif space.stage == "APP_STARTING":
             assert space.process
             if space.process.poll() is not None:
                 space.stage = "RUNTIME_ERROR"
             elif _listens(space.port):
                 space.stage = "RUNNING"
-        hardware = {"current": space.hardware if space.process else None, "requested": space.hardware}
-        return {"stage": stage, "hardware": hardware, "gcTimeout": 172800, "sha": space.built}
+        return shown
 
     def _build(self, name: str, space: Space) -> None:
         repository = self._hub.repositories.get(name, "space")
         space.built, space.build_log = repository.head, "--> pip install -r requirements.txt\n"
         files = repository.files()
         for line in files["requirements.txt"].decode().splitlines():
-            package, _, wanted = re.sub(r"\[.*\]", "", line).partition("==")
-            if wanted and _installed(package) != wanted:
+            if line and not line.startswith("#") and not _installed(Requirement(line)):
                 space.build_log += f"ERROR: No matching distribution found for {line}\n"
                 space.stage = "BUILD_ERROR"
                 return
@@ -214,6 +219,11 @@ class Spaces:
         return events((space.build_log if at["what"] == "build" else space.run_log).splitlines(keepends=True))
 
 
+def _shown(space: Space) -> dict[str, Any]:
+    hardware = {"current": space.hardware if space.process else None, "requested": space.hardware}
+    return {"stage": space.stage, "hardware": hardware, "gcTimeout": 172800, "sha": space.built}
+
+
 def events(lines: list[str]) -> Answer:
     """A log, as server-sent events."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
@@ -221,11 +231,11 @@ def events(lines: list[str]) -> Answer:
     return Answer(200, body.encode(), {"Content-Type": "text/event-stream"})
 
 
-def _installed(package: str) -> str:
+def _installed(requirement: Requirement) -> bool:
     try:
-        return version(package)
+        return requirement.specifier.contains(version(requirement.name))
     except PackageNotFoundError:
-        return ""
+        return False
 
 
 def _listens(port: int) -> bool:
