@@ -44,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stage.add_argument(
                 "--model", type=Path, metavar="DIR", help="write this folder's model-q4_0.gguf into it instead"
             )
-    _add_deploy(stages.add_parser("deploy", help=_DEPLOY, description=f"{_DEPLOY[0].upper()}{_DEPLOY[1:]}."))
-    _add_remote(stages.add_parser("remote", help=_REMOTE, description=f"{_REMOTE[0].upper()}{_REMOTE[1:]}."))
+    _add_publish(stages)
+    _add_deploy(stages)
+    _add_remote(stages)
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
@@ -66,42 +67,6 @@ _STAGES = {
 }
 
 
-_DEPLOY = "make a Space of this tree, serving a model of the Hub, and wait until it answers"
-_REMOTE = "run all stages on a machine rented from Hugging Face Jobs, and publish the result"
-
-
-def _add_deploy(stage: argparse.ArgumentParser) -> None:
-    stage.add_argument("--space", required=True, metavar="OWNER/NAME", help="the Space; made where there is none")
-    stage.add_argument(
-        "--model",
-        required=True,
-        metavar="OWNER/NAME[@REVISION]",
-        help="what it serves; a private or gated model takes a token that may only read it, in SPACE_TOKEN",
-    )
-    stage.add_argument(
-        "--hardware",
-        default="zero-a10g",
-        metavar="NAME",
-        help="what it runs on, by the Hub's name (default: %(default)s)",
-    )
-    stage.add_argument("--public", action="store_true", help="for everybody to see; a new Space is private otherwise")
-    stage.add_argument("--dry-run", action="store_true", help="say what would be sent and set, and send nothing")
-    stage.set_defaults(run=_deploy)
-
-
-def _add_remote(stage: argparse.ArgumentParser) -> None:
-    stage.add_argument("--flavor", required=True, metavar="NAME", help="the machine, e.g. a10g-small")
-    stage.add_argument(
-        "--repo", required=True, metavar="OWNER/NAME", help="the private model repository for the result"
-    )
-    stage.add_argument("--recipe", default="", metavar="NAME|FILE.yaml", help="a recipe of train/recipes, or a file")
-    stage.add_argument(
-        "--timeout", default="12h", metavar="TIME", help="when the job is ended at the latest (default: %(default)s)"
-    )
-    _add_overrides(stage)
-    stage.set_defaults(run=_remote)
-
-
 def _add_overrides(stage: argparse.ArgumentParser) -> None:
     """An option for every field of the recipe, e.g. --learning-rate 1e-4."""
     from dataclasses import fields
@@ -116,6 +81,86 @@ def _add_overrides(stage: argparse.ArgumentParser) -> None:
             metavar="X",
             help=f"{option.metadata['help']} (default: {option.default})".replace("%", "%%"),
         )
+
+
+def _add_publish(stages: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    publish = stages.add_parser(
+        "publish", help="publish a finished run on the Hub", description="Publish a finished run on the Hub."
+    )
+    publish.add_argument("--repo", required=True, metavar="OWNER/NAME", help="the model repository; made where missing")
+    publish.add_argument("--recipe", default="", metavar="NAME|FILE.yaml", help="the recipe of the run")
+    publish.add_argument(
+        "--run", type=Path, metavar="DIR", help="the run directory (default: runs/<name>)", dest="folder"
+    )
+    publish.add_argument("--public", action="store_true", help="for everybody to see (default: private)")
+    publish.add_argument("--adapter", action="store_true", help="the adapter alone, for those who have the base")
+    publish.add_argument(
+        "--terms", type=Path, metavar="FILE", help="a copy of the base's licence, where it carries none"
+    )
+    publish.set_defaults(run=_publish)
+
+
+def _add_deploy(stages: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    help = "make a Space of this tree that serves a model of the Hub, and wait until it answers"
+    deploy = stages.add_parser("deploy", help=help, description=f"{help[0].upper()}{help[1:]}.")
+    deploy.add_argument("--space", required=True, metavar="OWNER/NAME", help="the Space; made where missing")
+    deploy.add_argument(
+        "--model",
+        required=True,
+        metavar="OWNER/NAME[@REVISION]",
+        help="what it serves; for a private or gated model SPACE_TOKEN must hold a token that may only read it",
+    )
+    deploy.add_argument(
+        "--hardware",
+        default="zero-a10g",
+        metavar="NAME",
+        help="what it runs on, by the Hub's name (default: %(default)s)",
+    )
+    deploy.add_argument("--public", action="store_true", help="for everybody to see (default: private, or as it is)")
+    deploy.add_argument("--dry-run", action="store_true", help="say what would be sent and set, and send nothing")
+    deploy.set_defaults(run=_deploy)
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    from train.deploy import deploy
+
+    deploy(options.space, options.model, options.hardware, options.public, options.dry_run)
+    return 0
+
+
+def _add_remote(stages: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    help = "run all stages on a machine rented from Hugging Face Jobs, and publish the result"
+    remote = stages.add_parser("remote", help=help, description=f"{help[0].upper()}{help[1:]}.")
+    remote.add_argument("--flavor", required=True, metavar="NAME", help="the machine, e.g. a10g-small")
+    remote.add_argument("--repo", required=True, metavar="OWNER/NAME", help="the private repository of the result")
+    remote.add_argument("--recipe", default="", metavar="NAME|FILE.yaml", help="a recipe of train/recipes, or a file")
+    remote.add_argument(
+        "--terms", type=Path, metavar="FILE", help="a copy of the base's licence, where it carries none"
+    )
+    remote.add_argument(
+        "--timeout", default="12h", metavar="TIME", help="when the job is ended at the latest (default: %(default)s)"
+    )
+    _add_overrides(remote)
+    remote.set_defaults(run=_remote)
+
+
+def _remote(options: argparse.Namespace) -> int:
+    from train.remote import remote
+
+    return remote(_recipe(options), options.repo, options.flavor, options.timeout, options.terms)
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from train.publish import publish
+    from train.recipe import read
+    from train.run import RUNS, Run
+
+    folder = options.folder or RUNS / read(options.recipe).name
+    if not (folder / "recipe.yaml").is_file():
+        raise TrainError(f"There is no run in {folder}; make one with python -m train all, or name another with --run.")
+    run = Run(read(str(folder / "recipe.yaml")), folder)
+    publish(run, options.repo, public=options.public, adapter=options.adapter, terms=options.terms)
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -145,19 +190,6 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
     given = {name.removeprefix("recipe_"): value for name, value in vars(options).items() if name.startswith("recipe_")}
     return read(options.recipe, {name: value for name, value in given.items() if value is not None})
-
-
-def _deploy(options: argparse.Namespace) -> int:
-    from train.deploy import deploy
-
-    deploy(options.space, options.model, options.hardware, options.public, options.dry_run)
-    return 0
-
-
-def _remote(options: argparse.Namespace) -> int:
-    from train.remote import remote
-
-    return remote(_recipe(options), options.repo, options.flavor, options.timeout)
 
 
 def _check(run: Run) -> None:

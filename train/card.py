@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from train import record
 from train.benchmarks import BENCHMARKS
 from train.errors import TrainError
+from train.licence import GEMMA
 from train.recipe import Recipe
 from train.run import Run, whole
 
@@ -22,8 +23,17 @@ just as sure; what it says must be checked before anybody relies on it. Not for 
 diagnosis, prescribing or doses, nor for decisions about anybody in particular. It learned from texts as they are, with their
 mistakes and biases. English only. It has not been evaluated by clinicians."""
 
-_GEMMA = """Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms. This model is a derivative:
-its weights were modified by fine-tuning. The terms, with their use restrictions, apply to it and to whatever is made from it."""
+_DERIVATIVE = """This model is a derivative: its weights were modified by fine-tuning. The terms, with their use restrictions, apply to it
+and to whatever is made from it."""
+
+_LOAD = """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained("{base}", revision="{revision}")
+model = PeftModel.from_pretrained(base, "{repository}")
+tokenizer = AutoTokenizer.from_pretrained("{base}", revision="{revision}")
+```"""
 
 _KINDS = {"answer": "answers", "sequence": "whole sequences"}
 _SPLITS = {"train": "train (a sample)", "validation": "validation (a sample)", "test": "test"}
@@ -34,12 +44,11 @@ _BITS = {4: "4-bit NF4 (double quantisation)", 16: "16-bit", 32: "32-bit"}
 def card(recipe: Recipe, metrics: dict[str, Any], info: dict[str, Any], report: dict[str, Any], licence: str) -> str:
     """The card of a run, from what its stages recorded: metrics.json, training_info.json and data/report.json, and from the
     base's licence. Front matter with a model-index, then what a reader has to know."""
-    evaluation, gemma = metrics["evaluation"], licence == "gemma"
-    front = _front(recipe, evaluation["scores"], licence).to_yaml()
+    evaluation = metrics["evaluation"]
     parts = [
-        f"---\n{front}\n---",
+        _front(recipe, evaluation["scores"]["merged"], licence, "transformers"),
         f"# {recipe.name}",
-        f"{_base(recipe)} fine-tuned to answer health questions, with LoRA on {_BITS[recipe.bits]} weights, and merged.",
+        f"{base_named(recipe)} fine-tuned to answer health questions, with LoRA on {_BITS[recipe.bits]} weights, and merged.",
         f"## Intended use\n\n{_INTENDED}",
         f"## Limits\n\n{_LIMITS}",
         f"## Scores\n\n{_scores(evaluation)}",
@@ -47,13 +56,47 @@ def card(recipe: Recipe, metrics: dict[str, Any], info: dict[str, Any], report: 
         f"## Data\n\n{_data(recipe, report)}",
         f"## How it was made\n\n{_method(recipe, metrics, info)}",
         f"## Sample answers\n\nGreedy, through the same engine that serves the page; not chosen.\n\n{_samples(evaluation)}",
-        f"## Licence\n\n{_GEMMA if gemma else f'As the base: `{licence}`.'} The licences of the data are listed above.",
+        _terms(licence),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def adapter_card(
+    recipe: Recipe,
+    metrics: dict[str, Any],
+    info: dict[str, Any],
+    report: dict[str, Any],
+    licence: str,
+    repository: str,
+) -> str:
+    """The card of the run's adapter alone, published as `repository`: what base it needs, and how the two are loaded."""
+    evaluation = metrics["evaluation"]
+    parts = [
+        _front(recipe, evaluation["scores"]["adapter"], licence, "peft"),
+        f"# {recipe.name}: the adapter",
+        f"A LoRA adapter for {base_named(recipe)}, which learned to answer health questions with {_BITS[recipe.bits]} weights. "
+        "It is of no use without that base.",
+        f"## Load it\n\n{_LOAD.format(base=recipe.base, revision=recipe.base_revision or 'main', repository=repository)}",
+        f"## Intended use\n\n{_INTENDED}",
+        f"## Limits\n\n{_LIMITS}",
+        f"## Scores\n\nWhat is called this model below is base and adapter merged.\n\n{_scores(evaluation)}",
+        f"## Data\n\n{_data(recipe, report)}",
+        f"## How it was made\n\n{_method(recipe, metrics, info)}",
+        _terms(licence),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def write(run: Run) -> None:
     """Make the run's README.md, and put a copy beside the merged weights. Raises `TrainError` for missing records."""
+    text = card(run.recipe, *records(run), _licence(run.recipe))
+    for file in (run.folder / "README.md", run.merged / "README.md"):
+        with whole(file) as path:
+            path.write_text(text, encoding="utf-8")
+
+
+def records(run: Run) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """metrics.json, training_info.json and data/report.json. Raises `TrainError` where a stage has not left its part."""
     run.need(run.merged, "merge")
     run.need(run.metrics, "evaluate")
     metrics = run.recorded()
@@ -61,25 +104,26 @@ def write(run: Run) -> None:
         if name not in metrics:
             run.need(run.folder / f"{name} of metrics.json", stage)
     report = json.loads(run.need(run.data / "report.json", "prepare").read_text(encoding="utf-8"))
-    text = card(run.recipe, metrics, record.info(run), report, _licence(run.recipe))
-    for file in (run.folder / "README.md", run.merged / "README.md"):
-        with whole(file) as path:
-            path.write_text(text, encoding="utf-8")
+    return metrics, record.info(run), report
 
 
 def _licence(recipe: Recipe) -> str:
-    """What the base's own card says; the derivative's is the same."""
     from train.base import _folder
 
     file = _folder(recipe) / "README.md"
-    stated = ModelCard.load(file, ignore_metadata_errors=True).data.license if file.is_file() else None
+    return licence(recipe, file.read_text(encoding="utf-8") if file.is_file() else "")
+
+
+def licence(recipe: Recipe, card_of_base: str) -> str:
+    """What the base's own card says; the derivative's is the same. Raises `TrainError` where it says nothing."""
+    stated = ModelCard(card_of_base, ignore_metadata_errors=True).data.license if card_of_base else None
     if stated or "gemma" in recipe.base.lower():
         return str(stated or "gemma")
     raise TrainError(f"The base {recipe.base} has no README.md that states its licence; write one beside its weights.")
 
 
-def _front(recipe: Recipe, scores: dict[str, Any], licence: str) -> ModelCardData:
-    tuned, data = scores["merged"], recipe.data[0]
+def _front(recipe: Recipe, tuned: dict[str, Any], licence: str, library: str) -> str:
+    data = recipe.data[0]
 
     # The Hub tells results apart by task and data set only, so that what was measured stands in the metric's name.
     def on_test(value: float, metric: str, name: str) -> EvalResult:
@@ -102,17 +146,18 @@ def _front(recipe: Recipe, scores: dict[str, Any], licence: str) -> ModelCardDat
             )
             for way, found in ways.items()
         ]  # fmt: skip
-    return ModelCardData(
+    front = ModelCardData(
         license=licence,
         base_model=recipe.base if _on_hub(recipe.base) else None,
         datasets=[_repository(one) for one in recipe.data if _on_hub(_repository(one))] or None,
         language="en",
-        library_name="transformers",
+        library_name=library,
         pipeline_tag="text-generation",
         tags=["medical", "question-answering", "lora"],
         model_name=recipe.name,
         eval_results=results,
     )
+    return f"---\n{front.to_yaml()}\n---"
 
 
 # ---- sections -------------------------------------------------------------------------------------------------------
@@ -231,6 +276,11 @@ def _cost(training: dict[str, Any], info: dict[str, Any]) -> str:
     return text
 
 
+def _terms(licence: str) -> str:
+    asked = f"{GEMMA} {_DERIVATIVE}" if licence == "gemma" else f"As the base: `{licence}`."
+    return f"## Licence\n\n{asked} The licences of the data are listed above."
+
+
 def _samples(evaluation: dict[str, Any]) -> str:
     return "\n\n".join(
         f"**{sample['question']}**\n\nBase:\n\n{_quoted(sample['base'])}\n\nThis model:\n\n{_quoted(sample['answer'])}"
@@ -262,7 +312,8 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
-def _base(recipe: Recipe) -> str:
+def base_named(recipe: Recipe) -> str:
+    """What readers know the base as."""
     return f"`{_named(recipe.base)}`" + _at(recipe.base_revision)
 
 

@@ -84,41 +84,24 @@ def _data(name: str) -> str:
 
 def _reachable(name: str, kind: str) -> str:
     """That a folder is here or that the Hub lets this account read a repository; the sentence why not is raised."""
-    from httpx2 import HTTPError
+    from httpx2 import TransportError
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.file_download import repo_folder_name
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in its __all__
+
+    from train.hub import sentences
 
     if Path(name).is_dir():
         return f"{name} is here"
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise TrainError(f"{name!r} is neither a folder here nor a Hub repository of the form owner/name; correct it.")
-    page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
-    try:
-        validate_repo_id(name)
-        HfApi().auth_check(name, repo_type=kind)
-    except GatedRepoError as error:  # a RepositoryNotFoundError too
-        raise TrainError(
-            f"{name} is gated: accept its licence at {page} and set HF_TOKEN to a token of the account that accepted it."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise TrainError(
-            f"There is no {kind} {name} on the Hub, or HF_TOKEN may not read it; check the name and HF_TOKEN."
-        ) from error
-    except HFValidationError as error:
-        raise TrainError(f"{name!r} is not a valid repository name; write owner/name.") from error
-    except HfHubHTTPError as error:
-        raise TrainError(
-            f"The Hub answered {error.response.status_code} for {name}; check HF_TOKEN, or wait a moment."
-        ) from error
-    except (HTTPError, OSError) as error:  # offline mode too
-        if (Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)).is_dir():
+    with sentences(name, kind):
+        try:
+            HfApi().auth_check(name, repo_type=kind)
+        except (TransportError, OfflineModeIsEnabled):
+            if not (Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)).is_dir():
+                raise
             return f"the Hub cannot be reached; {name} is in the cache"
-        raise TrainError(
-            f"The Hub cannot be reached for {name}; check this machine's connection and {constants.ENDPOINT}, or name a "
-            "local folder or file."
-        ) from error
     return f"{name} may be read"
 
 

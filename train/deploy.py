@@ -17,20 +17,23 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from glob import escape
 from typing import TYPE_CHECKING, Any
 
+from train import hub
 from train.errors import TrainError
-from train.refusals import refusals
-from train.tree import GIT_ATTRIBUTES, Difference, commit, compare, travelling
+from train.tree import travelling
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import SpaceInfo
 
 TRAVELS = ("app.py", "space", "requirements.txt", "README.md", "LICENSE")
+GIT_ATTRIBUTES = ".gitattributes"
+"""The Hub's own file in every repository, which says what is stored as LFS; it stays."""
 MARK = "space/settings.py"
 """The file that tells a Space of ours, which may be overwritten, from anybody else's."""
 
@@ -61,7 +64,10 @@ class Plan:
     space: str
     exists: bool
     files: Mapping[str, bytes] = field(repr=False)
-    difference: Difference
+    changed: tuple[str, ...]
+    """Of the files those to send."""
+    removed: tuple[str, ...]
+    """What lies there besides them."""
     variables: Mapping[str, str]
     """To set."""
     secret: str = field(repr=False)
@@ -83,8 +89,8 @@ class Plan:
         elif self.visibility:
             yield "make", self.visibility
         for path, content in self.files.items():
-            yield "send" if path in self.difference.changed else "keep", f"{path}  {len(content):,} bytes"
-        yield from (("remove", path) for path in self.difference.removed)
+            yield "send" if path in self.changed else "keep", f"{path}  {len(content):,} bytes"
+        yield from (("remove", path) for path in self.removed)
         yield from (("variable", f"{key}={value}") for key, value in self.variables.items())
         if self.secret:
             yield "secret", "HF_TOKEN, from SPACE_TOKEN"
@@ -99,25 +105,23 @@ def deploy(space: str, model: str, hardware: str, public: bool, dry_run: bool) -
     from huggingface_hub import HfApi
 
     for option, name in (("--space", space), ("--model", model.partition("@")[0])):
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        if name.count("/") != 1:
             raise TrainError(f"{option} is {name!r} but must be of the form OWNER/NAME; correct it.")
     api = HfApi()
-    with refusals(space, f"--hardware {hardware}"):
-        chosen = _model(api, model)
-        token = os.environ.get("SPACE_TOKEN", "") if chosen.closed else ""
-        if token:
-            _only_reads(token, chosen)
-        plan = _plan(api, space, chosen, token, hardware, public)
-        print(plan)
-        if dry_run:
-            print("deploy: nothing was sent.")
-            return
-        if not plan.exists:
-            # With its hardware, as a free account may create a Space on ZeroGPU and none on the default CPU.
-            api.create_repo(space, repo_type="space", space_sdk="gradio", space_hardware=hardware, private=not public)  # type: ignore[arg-type]
-            plan = _plan(api, space, chosen, token, hardware, public)
-        head = _carry_out(api, plan)
-        address = _answering(api, space, head, chosen)
+    chosen = hub.patiently(lambda: _model(api, model), model.partition("@")[0])
+    token = os.environ.get("SPACE_TOKEN", "") if chosen.closed else ""
+    if token:
+        hub.patiently(lambda: _only_reads(token, chosen), chosen.name)
+
+    def plan() -> Plan:
+        return _plan(api, space, chosen, token, hardware, public)
+
+    print(hub.patiently(plan, space, "space"))
+    if dry_run:
+        print("deploy: nothing was sent.")
+        return
+    head = hub.patiently(lambda: _carry_out(api, plan, hardware), space, "space")
+    address = hub.patiently(lambda: _answering(api, space, head, chosen), space, "space")
     print(f"deploy: {space} answers at {address} with {chosen.name} at commit {chosen.commit}.")
 
 
@@ -166,11 +170,9 @@ def _plan(api: HfApi, space: str, model: Model, token: str, hardware: str, publi
     if info is None:
         _need_token(model, token)
         visibility = "public" if public else "private"
-        return Plan(
-            space, False, files, Difference("", frozenset(), [*files], []), variables, token, hardware, visibility, ""
-        )
-    difference = compare(api, space, "space", files)
-    if info.sdk != "gradio" or not (MARK in difference.there or difference.there <= {"README.md", GIT_ATTRIBUTES}):
+        return Plan(space, False, files, (*files,), (), variables, token, hardware, visibility, "")
+    there = hub.listing(space, str(info.sha), "space")
+    if info.sdk != "gradio" or not (MARK in there or set(there) <= {"README.md", GIT_ATTRIBUTES}):
         raise TrainError(f"The Space {space} exists and holds something else; choose another name, or delete it first.")
     known = {key: variable.value for key, variable in api.get_space_variables(space).items()}
     secret = api.get_space_secrets(space).get("HF_TOKEN")
@@ -181,7 +183,8 @@ def _plan(api: HfApi, space: str, model: Model, token: str, hardware: str, publi
         space,
         True,
         files,
-        difference,
+        tuple(path for path, content in files.items() if not hub.Digest.of(content).matches(there.get(path))),
+        tuple(path for path in there if path not in files and path != GIT_ATTRIBUTES),
         {key: value for key, value in variables.items() if known.get(key) != value},
         "" if secret and secret.description == _mark(token) else token,
         "" if hardware == (runtime.requested_hardware or runtime.hardware) else hardware,
@@ -229,20 +232,27 @@ def _files(api: HfApi, space: str, model: Model) -> dict[str, bytes]:
 # ---- doing it -----------------------------------------------------------------------------------------------------
 
 
-def _carry_out(api: HfApi, plan: Plan) -> str:
-    """All that the plan says; returns the commit that the Space is at. The files come last: they start the build."""
-    for key, value in plan.variables.items():
-        api.add_space_variable(plan.space, key, value)
-    if plan.secret:
-        api.add_space_secret(plan.space, "HF_TOKEN", plan.secret, description=_mark(plan.secret))
-    if plan.hardware:
-        api.request_space_hardware(plan.space, plan.hardware)  # type: ignore[arg-type]
+def _carry_out(api: HfApi, planned: Callable[[], Plan], hardware: str) -> str:
+    """What is still to do of the plan; returns the commit that the Space is at. The files come last: they start the build."""
+    plan = planned()
+    with hub.machine(f"--hardware {hardware}"):
+        if not plan.exists:
+            # With its hardware, as a free account may create a Space on ZeroGPU and none on the default CPU.
+            private = plan.visibility == "private"
+            api.create_repo(plan.space, repo_type="space", space_sdk="gradio", space_hardware=hardware, private=private)  # type: ignore[arg-type]
+            plan = planned()
+        for key, value in plan.variables.items():
+            api.add_space_variable(plan.space, key, value)
+        if plan.secret:
+            api.add_space_secret(plan.space, "HF_TOKEN", plan.secret, description=_mark(plan.secret))
+        if plan.hardware:
+            api.request_space_hardware(plan.space, plan.hardware)  # type: ignore[arg-type]
     if plan.visibility:
         api.update_repo_settings(plan.space, private=False, repo_type="space")
-    head = commit(api, plan.space, "space", plan.files, plan.difference, "Deploy this tree")
-    if plan.restart and head == plan.difference.head:
+    if plan.restart and not plan.changed and not plan.removed:
         api.restart_space(plan.space)
-    return head
+    gone = [escape(path) for path in plan.removed]
+    return hub.land(plan.space, plan.files, "Deploy this tree", gone, "space")
 
 
 def _answering(api: HfApi, space: str, head: str, model: Model) -> str:

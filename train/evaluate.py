@@ -87,7 +87,7 @@ def evaluate(run: Run) -> None:
     for folder, stage in ((run.data, "prepare"), (run.adapter, "finetune"), (run.merged, "merge")):
         run.need(folder, stage)
     models = _models(run)
-    mark = fingerprint([model.mark for model in models], QUESTIONS)
+    mark = _mark(models)
     if run.recorded("evaluation").get("made_from") == mark:
         print(f"evaluate: {run.metrics} is up to date.")
         return
@@ -96,6 +96,15 @@ def evaluate(run: Run) -> None:
     found = summary(raw, {model.name: model.before for model in models if model.before})
     print(f"evaluate: {found['verdict']}", flush=True)
     run.record(evaluation={"made_from": mark, **found})
+
+
+def made_from(run: Run) -> str:
+    """The fingerprint of what the run's scores have to be made from."""
+    return _mark(_models(run))
+
+
+def _mark(models: list[_Model]) -> str:
+    return fingerprint([model.mark for model in models], QUESTIONS)
 
 
 # ---- what is scored -------------------------------------------------------------------------------------------------

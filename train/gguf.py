@@ -78,7 +78,7 @@ def export(folder: Path, out: Path, kind: str, about: About) -> None:
 def gguf(run: Run) -> None:
     """Writes run/model-<kind>.gguf of every kind, and records size and perplexity of each in metrics.json."""
     merged = run.need(run.merged, "merge")
-    mark = fingerprint((merged / MADE_FROM).read_text(), sorted(KINDS))
+    mark = made_from(run)
     files = {kind: run.folder / f"model-{kind}.gguf" for kind in KINDS}
     if run.recorded("gguf").get("made_from") == mark and all(file.is_file() for file in files.values()):
         print(f"gguf: {files['q4_0']} is up to date.")
@@ -92,6 +92,11 @@ def gguf(run: Run) -> None:
         found[kind] = {"bytes": file.stat().st_size, **perplexity(run, file)}
         print(f"gguf: {file}: {found[kind]['bytes']:,} bytes, perplexity {found[kind]['perplexity']}", flush=True)
     run.record(gguf={"made_from": mark, "kinds": found})
+
+
+def made_from(run: Run) -> str:
+    """The fingerprint of what the run's GGUF files have to be made from."""
+    return fingerprint((run.merged / MADE_FROM).read_text(), sorted(KINDS))
 
 
 def about_folder(folder: Path) -> About:

@@ -33,9 +33,9 @@ units of their own standard deviation; bfloat16 keeps 8 bits."""
 
 def merge(run: Run) -> None:
     """Make run/merged and record both ways of merging. Raises `TrainError` when the result does not prove itself."""
-    adapter = run.need(run.adapter, "finetune")
+    run.need(run.adapter, "finetune")
     run.need(run.data, "prepare")
-    mark = fingerprint(adapter, run.recipe.base, run.recipe.base_revision, run.recipe.bits)
+    mark = made_from(run)
     # Both, because a kill may come between the two.
     if done(run.merged, mark) and run.recorded("merge").get("made_from") == mark:
         print(f"merge: {run.merged} is up to date.")
@@ -50,6 +50,11 @@ def merge(run: Run) -> None:
         proof = _prove(folder, before)
         (folder / MADE_FROM).write_text(mark)
         run.record(merge={"made_from": mark, "kept": kept, "validation": scores, **proof})
+
+
+def made_from(run: Run) -> str:
+    """The fingerprint of what run/merged has to be made from."""
+    return fingerprint(run.adapter, run.recipe.base, run.recipe.base_revision, run.recipe.bits)
 
 
 def _adapted(run: Run, bits: Any) -> tuple[PeftModel, PreTrainedTokenizerBase]:

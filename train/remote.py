@@ -13,10 +13,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from train import hub
+from train.card import licence
 from train.errors import TrainError
+from train.licence import bundle
 from train.recipe import Recipe
-from train.refusals import refusals
-from train.tree import GIT_ATTRIBUTES, KINDS, commit, compare, travelling
+from train.tree import KINDS, travelling
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
@@ -29,27 +31,29 @@ cp -r /code /work
 cd /work
 pip install --quiet -r requirements-train.txt
 python -m train all --recipe recipe.yaml
-python -m train publish --recipe recipe.yaml "$@"
+python -m train publish --recipe recipe.yaml --terms terms.txt "$@"
 """
 
 
-def remote(recipe: Recipe, repo: str, flavor: str, timeout: str) -> int:
+def remote(recipe: Recipe, repo: str, flavor: str, timeout: str, terms: Path | None) -> int:
     """Runs and follows a job; returns its exit status, or 130 where following was interrupted.
 
-    All that can be refused is asked for before the job starts, and so before it costs. Raises `TrainError`.
+    Everything that can be refused is asked for before the job starts, and so before it costs: the right to write to `repo`,
+    and the licence (`terms`: a copy of it, where the base carries none) without which nothing may be published.
+    Raises `TrainError`.
     """
     from huggingface_hub import HfApi, Volume, get_token
 
+    if not get_token():
+        raise TrainError("HF_TOKEN is not set; a job needs a token that may start jobs and write to the Hub.")
     api = HfApi()
-    with refusals(repo, f"--flavor {flavor}"):
-        files = _files(recipe)
-        print(f"remote: {_price(api, flavor)}")
-        owner = str(api.whoami()["name"])
-        api.create_repo(repo, private=True, exist_ok=True)
-        api.auth_check(repo, write=True)
-        code = f"{owner}/{repo.partition('/')[2]}-code"
-        head = _send(api, code, files)
-        print(f"remote: {len(files)} files are in {code} at commit {head}")
+    files = _files(recipe, terms)
+    print(f"remote: {hub.patiently(lambda: _price(api, flavor), flavor)}")
+    owner = hub.patiently(lambda: _writer(api, repo), repo)
+    code = f"{owner}/{repo.partition('/')[2]}-code"
+    head = hub.patiently(lambda: _send(api, code, files), code)
+    print(f"remote: {len(files)} files are in {code} at commit {head}")
+    with hub.sentences(repo), hub.machine(f"--flavor {flavor}"):  # not patiently: two jobs would cost twice
         job = api.run_job(
             image=IMAGE,
             command=["bash", "-ec", SCRIPT, "train", "--repo", repo],
@@ -59,11 +63,18 @@ def remote(recipe: Recipe, repo: str, flavor: str, timeout: str) -> int:
             timeout=timeout,
             namespace=owner,
         )
-        print(f"remote: {job.url}", flush=True)
-        return _follow(api, job)
+    print(f"remote: {job.url}", flush=True)
+    return _follow(api, job)
 
 
-def _files(recipe: Recipe) -> dict[str, bytes]:
+def _writer(api: HfApi, repo: str) -> str:
+    """The account that HF_TOKEN is of, which may write to `repo`; that is made, private, where it is missing."""
+    api.create_repo(repo, private=True, exist_ok=True)
+    api.auth_check(repo, write=True)
+    return str(api.whoami()["name"])
+
+
+def _files(recipe: Recipe, terms: Path | None) -> dict[str, bytes]:
     """What the job runs. Raises `TrainError` where the recipe names files of this machine that do not travel."""
     import yaml
 
@@ -73,7 +84,20 @@ def _files(recipe: Recipe) -> dict[str, bytes]:
             raise TrainError(
                 f"{name} is on this machine only; push it to the Hub (private, if it must be) and name that."
             )
-    return files | {"recipe.yaml": yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True).encode()}
+    return files | {
+        "recipe.yaml": yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True).encode(),
+        "terms.txt": bundle(recipe, recipe.base, licence(recipe, _card_of_base(recipe)), terms, [])["LICENSE"],
+    }
+
+
+def _card_of_base(recipe: Recipe) -> str:
+    """Empty where it has none."""
+    file, revision = Path(recipe.base) / "README.md", recipe.base_revision or "main"
+    if Path(recipe.base).is_dir():
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+    if file.name not in hub.patiently(lambda: hub.listing(recipe.base, revision), recipe.base):
+        return ""
+    return hub.fetch(recipe.base, file.name, revision).decode()
 
 
 def _price(api: HfApi, flavor: str) -> str:
@@ -93,11 +117,11 @@ def _send(api: HfApi, code: str, files: dict[str, bytes]) -> str:
     """The commit of the private repository `code` that holds these files."""
     api.create_repo(code, private=True, exist_ok=True)
     if not api.repo_info(code).private:
-        raise TrainError(f"{code} is public, and a recipe may not be; make it private, or delete it.")
-    difference = compare(api, code, "model", files)
-    if "recipe.yaml" not in difference.there and not difference.there <= {GIT_ATTRIBUTES, "README.md"}:
+        raise TrainError(f"{code} is public, and a recipe may not be meant to be; make it private, or delete it.")
+    there = hub.listing(code, "main")
+    if "recipe.yaml" not in there and set(there) - {".gitattributes"}:
         raise TrainError(f"{code} exists and holds something else; rename it, or choose another name with --repo.")
-    return commit(api, code, "model", files, difference, "The tree and the recipe of a job")
+    return hub.land(code, files, "The code and the recipe of a job", [*(f"{name}*" for name in TRAVELS)])
 
 
 def _follow(api: HfApi, job: JobInfo) -> int:
