@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from train.errors import TrainError
 
 if TYPE_CHECKING:
+    from train.recipe import Recipe
     from train.run import Run
 
 
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "--model", type=Path, metavar="DIR", help="write this folder's model-q4_0.gguf into it instead"
             )
     _add_publish(stages)
+    _add_deploy(stages)
+    _add_remote(stages)
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
@@ -97,6 +100,56 @@ def _add_publish(stages: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     publish.set_defaults(run=_publish)
 
 
+def _add_deploy(stages: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    help = "make a Space of this tree that serves a model of the Hub, and wait until it answers"
+    deploy = stages.add_parser("deploy", help=help, description=f"{help[0].upper()}{help[1:]}.")
+    deploy.add_argument("--space", required=True, metavar="OWNER/NAME", help="the Space; made where missing")
+    deploy.add_argument(
+        "--model",
+        required=True,
+        metavar="OWNER/NAME[@REVISION]",
+        help="what it serves; for a private or gated model SPACE_TOKEN must hold a token that may only read it",
+    )
+    deploy.add_argument(
+        "--hardware",
+        default="zero-a10g",
+        metavar="NAME",
+        help="what it runs on, by the Hub's name (default: %(default)s)",
+    )
+    deploy.add_argument("--public", action="store_true", help="for everybody to see (default: private, or as it is)")
+    deploy.add_argument("--dry-run", action="store_true", help="say what would be sent and set, and send nothing")
+    deploy.set_defaults(run=_deploy)
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    from train.deploy import deploy
+
+    deploy(options.space, options.model, options.hardware, options.public, options.dry_run)
+    return 0
+
+
+def _add_remote(stages: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    help = "run all stages on a machine rented from Hugging Face Jobs, and publish the result"
+    remote = stages.add_parser("remote", help=help, description=f"{help[0].upper()}{help[1:]}.")
+    remote.add_argument("--flavor", required=True, metavar="NAME", help="the machine, e.g. a10g-small")
+    remote.add_argument("--repo", required=True, metavar="OWNER/NAME", help="the private repository of the result")
+    remote.add_argument("--recipe", default="", metavar="NAME|FILE.yaml", help="a recipe of train/recipes, or a file")
+    remote.add_argument(
+        "--terms", type=Path, metavar="FILE", help="a copy of the base's licence, where it carries none"
+    )
+    remote.add_argument(
+        "--timeout", default="12h", metavar="TIME", help="when the job is ended at the latest (default: %(default)s)"
+    )
+    _add_overrides(remote)
+    remote.set_defaults(run=_remote)
+
+
+def _remote(options: argparse.Namespace) -> int:
+    from train.remote import remote
+
+    return remote(_recipe(options), options.repo, options.flavor, options.timeout, options.terms)
+
+
 def _publish(options: argparse.Namespace) -> int:
     from train.publish import publish
     from train.recipe import read
@@ -116,15 +169,12 @@ def _run(options: argparse.Namespace) -> int:
 
         export(options.model, options.model / "model-q4_0.gguf", "q4_0", about_folder(options.model))
         return 0
-    from train.recipe import read
     from train.record import PARTS, note
     from train.run import start
 
     if options.stage != "finetune" and os.environ.get("WORLD_SIZE", "1") != "1":
         raise TrainError(f"Only finetune runs in several processes; run {options.stage} without accelerate launch.")
-    given = {name.removeprefix("recipe_"): value for name, value in vars(options).items() if name.startswith("recipe_")}
-    recipe = read(options.recipe, {name: value for name, value in given.items() if value is not None})
-    run = start(recipe, options.folder)
+    run = start(_recipe(options), options.folder)
     for name in [n for n in _STAGES if n != "all"] if options.stage == "all" else [options.stage]:
         before, began = run.recorded(PARTS.get(name, "")), time.monotonic()
         _stage(name)(run)
@@ -132,6 +182,14 @@ def _run(options: argparse.Namespace) -> int:
             note(run, name, time.monotonic() - began)
     print(f"Done: {run.folder}")
     return 0
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe that was named, with the options that were given instead of its own."""
+    from train.recipe import read
+
+    given = {name.removeprefix("recipe_"): value for name, value in vars(options).items() if name.startswith("recipe_")}
+    return read(options.recipe, {name: value for name, value in given.items() if value is not None})
 
 
 def _check(run: Run) -> None:

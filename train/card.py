@@ -108,11 +108,15 @@ def records(run: Run) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
 
 
 def _licence(recipe: Recipe) -> str:
-    """What the base's own card says; the derivative's is the same."""
     from train.base import _folder
 
     file = _folder(recipe) / "README.md"
-    stated = ModelCard.load(file, ignore_metadata_errors=True).data.license if file.is_file() else None
+    return licence(recipe, file.read_text(encoding="utf-8") if file.is_file() else "")
+
+
+def licence(recipe: Recipe, card_of_base: str) -> str:
+    """What the base's own card says; the derivative's is the same. Raises `TrainError` where it says nothing."""
+    stated = ModelCard(card_of_base, ignore_metadata_errors=True).data.license if card_of_base else None
     if stated or "gemma" in recipe.base.lower():
         return str(stated or "gemma")
     raise TrainError(f"The base {recipe.base} has no README.md that states its licence; write one beside its weights.")
