@@ -1,8 +1,8 @@
 """The predictor for Replicate: the same `Assistant.reply` as the page, so that guard and limits hold; streamed.
 
-    pip install cog==0.23.1 && COG_PREDICT_TYPE_STUB=deploy/predict.py:Runner python -m cog.server.http
+    COG_PREDICT_TYPE_STUB=deploy/predict.py:Runner python -m cog.server.http
 
-serves it on port 5000, as in the image that `cog build` makes of cog.yaml.
+serves it on port 5000 with cog's package from PyPI, as in the image that `cog build` makes of cog.yaml.
 """
 
 import threading

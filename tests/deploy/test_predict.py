@@ -1,5 +1,6 @@
 """The predictor behind cog's own HTTP server, with the embedded model: guard, limits and streaming, as on the page."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from tests.serving import free_port, wait_until
 from tests.test_readme import front_matter
 
 CONFIG = yaml.safe_load((ROOT / "deploy/cog.yaml").read_text())
+STREAMING = {"paths": {"/predictions": {"post": {"x-cog-streaming": True}}}}
+"""What `cog build` writes of a `@streaming` method; without it the server answers whole."""
 QUESTION = "What are the symptoms of diabetes?"
 
 
@@ -29,14 +32,19 @@ def test_cog_yaml_names_what_is_there():
 
 @pytest.fixture(scope="module")
 def cog(tmp_path_factory):
-    """The address of cog's server, once the model is loaded."""
+    """The address of cog's server in a tree as its image has it, once the model is loaded."""
+    source = tmp_path_factory.mktemp("src")
+    for name in ("space", "deploy"):
+        (source / name).symlink_to(ROOT / name)
+    (source / ".cog").mkdir()
+    (source / ".cog/openapi_schema.json").write_text(json.dumps(STREAMING))
     port = free_port()
     environment = os.environ | {"COG_PREDICT_TYPE_STUB": CONFIG["run"], "PORT": str(port)}
     log = tmp_path_factory.mktemp("cog") / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"],
-            cwd=ROOT,
+            cwd=source,
             env=environment,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -73,9 +81,8 @@ def test_it_answers(cog):
 
 
 def test_it_streams(cog):
-    with httpx.stream(
-        "POST", f"{cog}/predictions", json={"input": {"question": QUESTION}}, headers={"Accept": "text/event-stream"}
-    ) as response:
+    body, accept = {"input": {"question": QUESTION}}, {"Accept": "text/event-stream"}
+    with httpx.stream("POST", f"{cog}/predictions", json=body, headers=accept) as response:
         lines = list(response.iter_lines())
     print(lines)
     assert len(lines) > 5
@@ -103,8 +110,8 @@ def test_a_question_about_a_dose_never_reaches_the_model(cog):
     [
         ({"question": " "}, "The message is empty; please write a question."),
         (
-            {"question": QUESTION, "temperature": 5},
-            "temperature is 5.0 but must be a number from 0 to 2.0; please change it.",
+            {"question": QUESTION, "temperature": 5.5},
+            "temperature is 5.5 but must be a number from 0 to 2.0; please change it.",
         ),
         ({"question": "a" * 100_001}, "at most 100,000 are read; please shorten it."),
     ],
