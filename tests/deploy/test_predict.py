@@ -15,6 +15,7 @@ from tests.serving import free_port, wait_until
 from tests.test_readme import front_matter
 
 CONFIG = yaml.safe_load((ROOT / "deploy/cog.yaml").read_text())
+ENVIRONMENT = dict(pair.split("=", 1) for pair in CONFIG["environment"])
 STREAMING = {"paths": {"/predictions": {"post": {"x-cog-streaming": True}}}}
 """What `cog build` writes of a `@streaming` method; without it the server answers whole."""
 QUESTION = "What are the symptoms of diabetes?"
@@ -26,8 +27,7 @@ def test_cog_yaml_names_what_is_there():
     assert f"class {name}(BaseRunner)" in (ROOT / file).read_text()
     assert (ROOT / build["python_requirements"]).is_file()
     assert build["python_version"] == front_matter()["python_version"]
-    environment = dict(pair.split("=", 1) for pair in CONFIG["environment"])
-    assert Settings.from_env(environment) == Settings(max_running=1), "cog runs one prediction at a time"
+    assert Settings.from_env(ENVIRONMENT) == Settings(max_running=1), "cog runs one prediction at a time"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def cog(tmp_path_factory):
     (source / ".cog").mkdir()
     (source / ".cog/openapi_schema.json").write_text(json.dumps(STREAMING))
     port = free_port()
-    environment = os.environ | {"COG_PREDICT_TYPE_STUB": CONFIG["run"], "PORT": str(port)}
+    environment = os.environ | ENVIRONMENT | {"COG_PREDICT_TYPE_STUB": CONFIG["run"], "PORT": str(port)}
     log = tmp_path_factory.mktemp("cog") / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -83,9 +83,12 @@ def test_it_answers(cog):
 def test_it_streams(cog):
     body, accept = {"input": {"question": QUESTION}}, {"Accept": "text/event-stream"}
     with httpx.stream("POST", f"{cog}/predictions", json=body, headers=accept) as response:
-        lines = list(response.iter_lines())
-    print(lines)
-    assert len(lines) > 5
+        events = [
+            json.loads(line.removeprefix("data: ")) for line in response.iter_lines() if line.startswith("data: ")
+        ]
+    chunks = [event["chunk"] for event in events if "chunk" in event]
+    assert len(chunks) > 10
+    assert chunks == events[-1]["output"]
 
 
 def test_follow_up_questions_use_the_history(cog):
