@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from space.settings import Settings
-from tests.deploy.dockerfile import ROOT
+from tests.deploy.dockerfile import ROOT, stages
 from tests.serving import free_port, wait_until
 from tests.test_readme import front_matter
 
@@ -27,6 +27,10 @@ def test_cog_yaml_names_what_is_there():
     assert f"class {name}(BaseRunner)" in (ROOT / file).read_text()
     assert (ROOT / build["python_requirements"]).is_file()
     assert build["python_version"] == front_matter()["python_version"]
+    assert any(
+        f"apt-get install --yes --no-install-recommends {' '.join(build['system_packages'])} " in rest
+        for _, rest in stages()["cpu"]
+    )
     assert Settings.from_env(ENVIRONMENT) == Settings(max_running=1), "cog runs one prediction at a time"
 
 
