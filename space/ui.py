@@ -19,6 +19,7 @@ from space.engine import Sampling
 from space.engine.provenance import Provenance
 from space.errors import SpaceError
 from space.export import DISCLAIMER, as_json, as_markdown
+from space.guard.verify import LEAD, links
 from space.prompt import Message
 from space.settings import Settings
 
@@ -43,8 +44,6 @@ _CAREFUL = Sampling(temperature=0.0)
 _PLACEHOLDER = "Ask a health question…"
 _GUARD = "> ⚠️ "
 """What a notice of the guard begins with: how it is told from what a model wrote, and what the style sheet makes a box of."""
-_VERIFY = "\n\n→ Check this at "
-"""What a finished answer goes on with: links to where it can be checked. The model never sees it again."""
 _HERE = Path(__file__).parent
 
 _WARNING_SIGN = (
@@ -288,8 +287,8 @@ def _title(message: Any) -> str:
 def _answer(reply: Reply) -> str | list[dict[str, Any]]:
     """A reply for the conversation: the guard's notice, the text and the page's own notice, each a message of its own."""
     text = reply.text
-    if text and reply.finish_reason and reply.verify:
-        text += _VERIFY + " or ".join(f"[{name}]({address})" for name, address in reply.verify)
+    if text and reply.finish_reason:
+        text += links(reply.verify)
     if not (reply.notice or reply.verdict.notice):
         return text
     messages: list[dict[str, Any]] = []
@@ -313,7 +312,7 @@ def _messages(history: Sequence[Any], notices: bool) -> list[Message]:
             if notices:
                 messages.append({"role": "system", "content": title or text})
         else:
-            messages.append({"role": item["role"], "content": text if notices else text.partition(_VERIFY)[0]})
+            messages.append({"role": item["role"], "content": text if notices else text.partition(LEAD)[0]})
     return messages
 
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,8 @@ from app import serve
 from space.chat import Assistant
 from space.settings import Settings
 from tests.fakes import loader
+
+ROOT = Path(__file__).parent.parent
 
 
 def free_port() -> int:
@@ -41,14 +43,18 @@ def serving(
 
 @contextmanager
 def app_running(
-    environment: Mapping[str, str], log: Path, seconds: float = 60
+    environment: Mapping[str, str],
+    log: Path,
+    seconds: float = 60,
+    command: Sequence[str] = (sys.executable, "app.py"),
+    tree: Path = ROOT,
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`python app.py` as a process of its own, once it is healthy: its address and itself. What it prints goes to `log`."""
     port = free_port()
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "app.py"],
-            cwd=Path(__file__).parent.parent,
+            command,
+            cwd=tree,
             env={**environment, "GRADIO_SERVER_PORT": str(port)},
             stdout=out,
             stderr=subprocess.STDOUT,

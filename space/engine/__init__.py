@@ -123,14 +123,14 @@ def load(settings: Settings) -> Engine:
     """The engine for these settings. Raises `ModelError` with a sentence that says what the deployer should do."""
     if settings.problems:
         raise ModelError(" ".join(settings.problems))
-    from space.engine.machine import has_gpu
+    from space.engine.machine import has_gpu, has_torch
     from space.engine.source import locate, locate_gguf
 
     if settings.remote:
         from space.engine.remote import RemoteEngine
 
         return RemoteEngine(settings)
-    on_cpu = not settings.zero_gpu and not settings.load_in_4bit and not has_gpu()
+    on_cpu = not settings.zero_gpu and not settings.load_in_4bit and not (has_torch() and has_gpu())
     if settings.engine == "llamacpp" or (settings.engine == "auto" and (on_cpu or settings.gguf_file)):
         if file := locate_gguf(settings):
             from space.engine.llamacpp import LlamaCppEngine
@@ -141,6 +141,11 @@ def load(settings: Settings) -> Engine:
                 f"{settings.model_id or 'The embedded model'} has no GGUF file, which ENGINE=llamacpp needs; "
                 "choose a model that has one, or set ENGINE=auto."
             )
+    if not has_torch():
+        raise ModelError(
+            f"{settings.model_id or 'The embedded model'} cannot be loaded without torch, which is not installed here; choose "
+            "a model that has a GGUF file, with ENGINE and LOAD_IN_4BIT not set, or install all of requirements.txt."
+        )
     from space.engine.pytorch import PyTorchEngine
 
     return PyTorchEngine(locate(settings), settings)

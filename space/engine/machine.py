@@ -1,10 +1,11 @@
-"""What this machine has for a model: a GPU or not, cores, memory. Asked without torch, which takes seconds to import."""
+"""What this machine has for a model: torch, a GPU, cores, memory. Asked without torch, which takes seconds to import."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 _CGROUPS = (
@@ -17,6 +18,11 @@ _CGROUPS = (
     ),
 )
 """Of versions 2 and 1: where the limit is, what is used, and how much of that is cached files that give way."""
+
+
+def has_torch() -> bool:
+    """Whether torch is installed. The container image for CPUs is without it."""
+    return find_spec("torch") is not None
 
 
 def has_gpu() -> bool:

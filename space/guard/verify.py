@@ -9,6 +9,8 @@ from urllib.parse import quote_plus
 
 from space.guard.text import fold, tokens
 
+LEAD = "\n\n→ Check this at "
+"""What a finished answer goes on with: links to where it can be checked. The model never sees it again."""
 _MOST = 6
 """Words that a search may have. A question with more of them is a story, which is nobody else's to read."""
 
@@ -45,3 +47,8 @@ def verify(question: str) -> tuple[tuple[str, str], ...]:
     if len(topic) > _MOST or not all(word.isascii() for word in topic):
         return tuple((name, index) for name, _, index in _SITES)
     return tuple((name, search + quote_plus(" ".join(topic))) for name, search, _ in _SITES)
+
+
+def links(pages: tuple[tuple[str, str], ...]) -> str:
+    """These pages as the end of an answer, in Markdown; empty where there are none."""
+    return LEAD + " or ".join(f"[{name}]({address})" for name, address in pages) if pages else ""
