@@ -87,18 +87,20 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     from train.recipe import read
     from train.record import PARTS, note
-    from train.run import start
+    from train.run import RUNS, alone, start
 
     if options.stage != "finetune" and os.environ.get("WORLD_SIZE", "1") != "1":
         raise TrainError(f"Only finetune runs in several processes; run {options.stage} without accelerate launch.")
     given = {name.removeprefix("recipe_"): value for name, value in vars(options).items() if name.startswith("recipe_")}
     recipe = read(options.recipe, {name: value for name, value in given.items() if value is not None})
-    run = start(recipe, options.folder)
-    for name in [n for n in _STAGES if n != "all"] if options.stage == "all" else [options.stage]:
-        before, began = run.recorded(PARTS.get(name, "")), time.monotonic()
-        _stage(name)(run)
-        if name in PARTS and run.recorded(PARTS[name]) != before and os.environ.get("RANK", "0") == "0":
-            note(run, name, time.monotonic() - began)
+    folder = options.folder or RUNS / recipe.name
+    with alone(folder):
+        run = start(recipe, folder)
+        for name in [n for n in _STAGES if n != "all"] if options.stage == "all" else [options.stage]:
+            before, began = run.recorded(PARTS.get(name, "")), time.monotonic()
+            _stage(name)(run)
+            if name in PARTS and run.recorded(PARTS[name]) != before and os.environ.get("RANK", "0") == "0":
+                note(run, name, time.monotonic() - began)
     print(f"Done: {run.folder}")
     return 0
 
