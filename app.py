@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def serve(assistant: Assistant) -> tuple[gr.Blocks, str]:
     """Start loading the model and serve the page and the routes; returns at once, with the page and its address."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read by Gradio when it is imported
-    from space.api import add_routes
+    from starlette.middleware import Middleware
+
+    from space.api import MAX_BODY, add_routes
+    from space.doors import Doors
     from space.ui import build, launch_options
 
     settings = assistant.settings
@@ -29,6 +32,7 @@ def serve(assistant: Assistant) -> tuple[gr.Blocks, str]:
         server_port=settings.server_port or None,
         mcp_server=settings.mcp,
         prevent_thread_lock=True,
+        app_kwargs={"middleware": [Middleware(Doors)], "max_body_size": MAX_BODY},
         **launch_options(),
     )
     add_routes(app, assistant)

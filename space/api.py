@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from html import escape
 from typing import Annotated, Any, Literal
@@ -120,7 +121,8 @@ def add_routes(app: FastAPI, assistant: Assistant) -> None:
         redoc_url=None,
     )
 
-    @api.post("/answer", response_model=Answer, responses=_PROBLEMS, openapi_extra=_BODY)
+    # `_body` counts, and has a sentence for it.
+    @api.post("/answer", response_model=Answer, responses=_PROBLEMS, openapi_extra=_BODY, max_body_size=sys.maxsize)
     async def answer(request: Request) -> Any:
         """Answer one question, whole. A closed connection ends the generation."""
         try:

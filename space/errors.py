@@ -11,6 +11,12 @@
 `str(error)` is the sentence; it is fit to be shown on the page and in an API answer.
 """
 
+import sys
+import traceback
+
+UNFIT = "This could not be done with the values that were sent; please check them, or try again."
+"""The sentence where Gradio gives none."""
+
 
 class SpaceError(Exception):
     """Base of all errors with a sentence for the person who meets them."""
@@ -43,3 +49,9 @@ class Busy(SpaceError):
 
 class GenerationFailed(SpaceError):
     retry_after = 5
+
+
+def report(error: BaseException) -> None:
+    """Print what sort of error that nobody foresaw was raised where; not what it says, which may quote a visitor."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    print(f"A request failed: {type(error).__name__} at {place.filename}:{place.lineno}.", file=sys.stderr, flush=True)

@@ -69,3 +69,36 @@ const conversations = {
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   },
 };
+
+// The reader's place. A question rises as its answer grows and stays once it has reached the top, so that the head of an answer
+// is read first; Gradio's own scrolling follows the end. Whoever scrolls is left alone until the next question.
+const reading = {
+  asked: 0, // questions in the conversation
+  away: false, // whether the reader has scrolled since the last one
+
+  // Called with every change of the conversation; what moves the text is its growth, which comes a moment later.
+  changed(history) {
+    const asked = (history ?? []).filter((message) => message.role === "user").length;
+    if (asked !== this.asked || history?.at(-1)?.role === "user") this.away = false;
+    this.asked = asked;
+    const log = document.querySelector("#conversation [role=log]");
+    const text = log?.querySelector(".message-wrap");
+    if (!text || text.followed) return;
+    text.followed = true;
+    new ResizeObserver(() => this.place(log)).observe(text);
+    if (log.followed) return;
+    log.followed = true;
+    for (const event of ["wheel", "touchmove", "keydown"]) log.addEventListener(event, () => { this.away = true; }, {passive: true});
+    log.addEventListener("pointerdown", ({target}) => { if (target === log) this.away = true; }); // its scroll bar
+  },
+  place(log) {
+    if (this.away) return;
+    const messages = [...log.querySelectorAll("[data-testid=user], [data-testid=bot]")];
+    const last = messages.findLastIndex((message) => message.dataset.testid === "user");
+    if (last < 0) return;
+    const top = (message) => message.getBoundingClientRect().top - log.getBoundingClientRect().top;
+    const question = top(messages[last]), answer = top(messages[last + 1] ?? messages[last]);
+    // Of a question that would fill the screen, the end stays in view.
+    log.scrollTo({top: log.scrollTop + Math.max(question, answer - log.clientHeight / 3) - 8, behavior: "instant"});
+  },
+};

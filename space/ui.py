@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from html import escape
@@ -17,7 +17,7 @@ import gradio as gr
 from space.chat import Assistant, Reply
 from space.engine import Sampling
 from space.engine.provenance import Provenance
-from space.errors import SpaceError
+from space.errors import UNFIT, SpaceError, report
 from space.export import DISCLAIMER, as_json, as_markdown
 from space.guard.verify import LEAD, links
 from space.prompt import Message
@@ -128,10 +128,11 @@ def build(assistant: Assistant) -> gr.Blocks:
                     buttons=["copy"],
                     placeholder="### Ask about a health topic\nOr start with one of these:",
                     sanitize_html=True,
-                    allow_tags=False,
+                    allow_tags=True,  # what is no tag of HTML is shown as it stands, and not dropped with what follows it
                     latex_delimiters=[],
                     elem_id="conversation",
                     feedback_options=None,
+                    autoscroll=False,  # page.js keeps the head of an answer in view instead of its end
                 ),
                 textbox=gr.Textbox(
                     placeholder=_PLACEHOLDER,
@@ -191,7 +192,27 @@ def build(assistant: Assistant) -> gr.Blocks:
                 show_progress="hidden",
                 queue=False,
             )
+    page.process_api = _in_a_sentence(page.process_api)
     return page
+
+
+def _in_a_sentence(process: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Gradio's way of carrying an event out, whose errors are sentences: of values that do not fit, and of our own mistakes.
+
+    Gradio itself sends and prints what was raised, with a traceback, and both may quote what a visitor typed.
+    """
+
+    async def carried_out(*arguments: Any, **named: Any) -> Any:
+        try:
+            return await process(*arguments, **named)
+        except gr.Error as error:  # has one, for a number out of its range
+            error.print_exception = False
+            raise
+        except Exception as error:
+            report(error)
+            raise gr.Error(UNFIT, print_exception=False) from None
+
+    return carried_out
 
 
 def launch_options() -> dict[str, Any]:
@@ -410,7 +431,7 @@ def _conversations(page: gr.Blocks, chat: gr.ChatInterface) -> None:
         None,
         chat.chatbot,
         None,
-        js=f"(history) => {{ conversations.changed(history, {json.dumps(_PLACEHOLDER)}) }}",
+        js=f"(history) => {{ reading.changed(history); conversations.changed(history, {json.dumps(_PLACEHOLDER)}) }}",
         **quiet,
     )
     switch.input(None, [switch, chat.chatbot], None, js="(on, history) => { conversations.turn(on, history) }", **quiet)

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import httpx
+import psutil
 import pytest
 from gradio_client import Client
 
@@ -25,11 +26,32 @@ from tests.test_api import hang
 
 ROOT = Path(__file__).parent.parent
 CANARY = "my neighbour Ottoline Fairweather has gout"
+EMERGENCY = "Ottoline Fairweather has crushing chest pain and her left arm is numb"
+
+HOOK = """
+import os, sys
+
+log = os.open(os.environ["AUDIT_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+writes = os.O_WRONLY | os.O_RDWR
+
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo"):
+        where = arguments[1] if event != "socket.getaddrinfo" else arguments[0]
+        os.write(log, f"net {where[0] if isinstance(where, tuple) else where}\\n".encode())
+    elif event == "open" and arguments[2] and arguments[2] & writes:
+        os.write(log, f"write {arguments[0]}\\n".encode())
+
+sys.addaudithook(hook)
+"""
+"""Python runs this before anything else: it notes every host that is looked up or connected to, and every file opened for writing."""
+
+HERE = {"127.0.0.1", "localhost", "::1", "0.0.0.0", "b'localhost'", "b'127.0.0.1'", "None"}
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
+    (home / "sitecustomize.py").write_text(HOOK)
     kept = {
         name: value for name, value in os.environ.items() if name in ("PATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
     }
@@ -37,6 +59,8 @@ def app(tmp_path_factory):
         "HOME": str(home),
         "TMPDIR": str(home),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(home),
+        "AUDIT_LOG": str(home / "audit"),
     }
     with app_running(environment, home / "log") as (address, process):
         yield address, process, home
@@ -72,14 +96,36 @@ def test_follow_up_questions_use_the_history(app):
     assert answer.startswith("Treatment for diabetes")
 
 
-def test_nothing_that_is_typed_is_written_anywhere(app):
-    address, _, home = app
-    httpx.post(f"{address}/answer", json={"text": CANARY}, timeout=60)
-    Client(address, verbose=False).predict(CANARY, api_name="/chat")
+def noted(home, kind):
+    lines = (home / "audit").read_text().splitlines()
+    return {line.partition(" ")[2] for line in lines if line.startswith(f"{kind} ")}
+
+
+def test_a_patients_words_are_nowhere_afterwards_and_no_other_host_heard_of_them(app):
+    address, process, home = app
+    connected = set()
+    client = Client(address, verbose=False)
+    for text in (CANARY, EMERGENCY, f"{CANARY} " * 5000):
+        httpx.post(f"{address}/answer", json={"text": text}, timeout=60)
+        httpx.post(
+            f"{address}/answer",
+            json={"text": "Is it serious?", "history": [{"role": "user", "content": text}]},
+            timeout=60,
+        )
+        httpx.post(f"{address}/answer", json={"text": text, "temperature": "hot"}, timeout=60)
+        httpx.post(f"{address}/answer", content=b'{"text": "' + text.encode(), timeout=60)
+        client.predict(text, api_name="/chat")
+        client.submit(text, api_name="/chat").cancel()
+        connected |= {c.raddr.ip for c in psutil.Process(process.pid).net_connections("inet") if c.raddr}
+    assert connected <= {"127.0.0.1", "::1"}
+    assert noted(home, "net") <= HERE
+    assert noted(home, "net"), "the hook is at work"
     for file in home.rglob("*"):
         if file.is_file():
             assert b"Fairweather" not in file.read_bytes(), file
-    assert "Serving at" in (home / "log").read_text()
+    here = re.compile(rf"{home}/.*|/dev/.*|\d+|.*/__pycache__/.*")  # a number is a file that was open already
+    elsewhere = {path for path in noted(home, "write") if not here.fullmatch(path)}
+    assert elsewhere == set()
 
 
 def test_a_bad_setting_brings_up_a_page_that_says_so():

@@ -170,16 +170,19 @@ def _run(options: argparse.Namespace) -> int:
         export(options.model, options.model / "model-q4_0.gguf", "q4_0", about_folder(options.model))
         return 0
     from train.record import PARTS, note
-    from train.run import start
+    from train.run import RUNS, alone, start
 
     if options.stage != "finetune" and os.environ.get("WORLD_SIZE", "1") != "1":
         raise TrainError(f"Only finetune runs in several processes; run {options.stage} without accelerate launch.")
-    run = start(_recipe(options), options.folder)
-    for name in [n for n in _STAGES if n != "all"] if options.stage == "all" else [options.stage]:
-        before, began = run.recorded(PARTS.get(name, "")), time.monotonic()
-        _stage(name)(run)
-        if name in PARTS and run.recorded(PARTS[name]) != before and os.environ.get("RANK", "0") == "0":
-            note(run, name, time.monotonic() - began)
+    recipe = _recipe(options)
+    folder = options.folder or RUNS / recipe.name
+    with alone(folder):
+        run = start(recipe, folder)
+        for name in [n for n in _STAGES if n != "all"] if options.stage == "all" else [options.stage]:
+            before, began = run.recorded(PARTS.get(name, "")), time.monotonic()
+            _stage(name)(run)
+            if name in PARTS and run.recorded(PARTS[name]) != before and os.environ.get("RANK", "0") == "0":
+                note(run, name, time.monotonic() - began)
     print(f"Done: {run.folder}")
     return 0
 

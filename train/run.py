@@ -22,6 +22,8 @@ from train.errors import TrainError
 from train.recipe import Recipe
 
 RUNS = Path("runs")
+LOCK = ".lock"
+"""The file of a run directory that the process at work in it has locked."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,34 @@ class Run:
             file.write_text(json.dumps(known | values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def start(recipe: Recipe, folder: Path | None = None) -> Run:
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a run directory. Raises `TrainError` where one is in it already.
+
+    The lock is the system's and ends with its process, however that ends. Of processes that train together, the first holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held = FileLock(folder / LOCK).acquire(blocking=False)
+        except Timeout:
+            raise TrainError(
+                f"Another process is at work in {folder}; wait for its end, or choose another directory with --run."
+            ) from None
+    with held:
+        yield
+
+
+def start(recipe: Recipe, folder: Path) -> Run:
     """The run directory of a recipe, with the recipe in it."""
     import yaml
 
-    run = Run(recipe, folder or RUNS / recipe.name)
+    run = Run(recipe, folder)
     if os.environ.get("RANK", "0") == "0":  # one of the processes that train together
         with whole(run.folder / "recipe.yaml") as file:
             file.write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
