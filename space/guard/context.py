@@ -58,6 +58,10 @@ class _Judge:
             name: _by_clause([cue for cue in cues.get(name, []) if not aside[cue.start]], text)
             for name in ("past", "now", "over", "learning", "learning_after", "hypothetical", "risk")
         }
+        # "Is bleeding normal in early pregnancy" is about nobody; "is this bleeding normal" may be about the writer.
+        self._nobody = not self._personal_clauses and rules.pointers.isdisjoint(text.words) and not self._cues["now"]
+        self._asked = {text.sentence[cue.start] for cue in cues.get("asked", [])}
+        self._of_a_thing = _last_named(_cover(cues.get("thing", []), size), self._personal, text.sentence)
         fiction = [cue for cue in cues.get("fiction", []) if not aside[cue.start]]
         self._fiction = bool(fiction)
         self._fiction_sentences = {text.sentence[cue.start] for cue in fiction}
@@ -72,11 +76,14 @@ class _Judge:
             or self._imagined(hit)
             or self._at_risk(hit)
             or self._past(hit)
-            or (not firm and (self._supposed(hit) or self._learnt(hit)))
+            or self._of_a_thing[hit.end - 1]
+            or (not firm and (self._supposed(hit) or self._learnt(hit) or self._in_general(hit)))
         )
 
     def over(self, hit: Hit) -> bool:
         """Said to have gone: in the same clause, or in the next of the same sentence."""
+        if hit.concept in self._rules.requested:
+            return False
         clause = self._text.clause[hit.start]
         # Not a cue that is a part of it: "has stopped breathing" is not over.
         if any(cue.start >= hit.end for cue in self._cues["over"].get(clause, [])):
@@ -133,7 +140,15 @@ class _Judge:
         )
 
     def _supposed(self, hit: Hit) -> bool:
-        return any(True for _ in self._reaching("hypothetical", hit))
+        return hit.concept not in self._rules.requested and any(True for _ in self._reaching("hypothetical", hit))
+
+    def _in_general(self, hit: Hit) -> bool:
+        """Asked in a message that is about nobody, or an illness that it only names."""
+        if not self._nobody or hit.concept in self._rules.requested:
+            return False
+        return self._text.sentence[hit.start] in self._asked or self._rules.topics.issuperset(
+            self._text.words[hit.start : hit.end]
+        )
 
     def _learnt(self, hit: Hit) -> bool:
         clause = self._text.clause[hit.start]
@@ -166,6 +181,15 @@ def _cover(hits: list[Hit], size: int) -> list[bool]:
     for hit in hits:
         covered[hit.start : hit.end] = [True] * (hit.end - hit.start)
     return covered
+
+
+def _last_named(things: list[bool], persons: list[bool], sentence: list[int]) -> list[bool]:
+    """For each word, whether its sentence has named a thing or an animal before it, and no person since."""
+    last: list[bool] = []
+    for i, thing in enumerate(things):
+        goes_on = bool(i) and sentence[i] == sentence[i - 1] and last[-1] and not persons[i]
+        last.append(thing or goes_on)
+    return last
 
 
 def _by_clause(hits: list[Hit], text: Passage) -> dict[int, list[Hit]]:

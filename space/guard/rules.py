@@ -34,6 +34,8 @@ CUES = (
     "fiction",
     "risk",
     "idiom",
+    "asked",
+    "thing",
     "continuation",
 )
 """The [context] a file may define; see `space.guard.context`."""
@@ -97,8 +99,14 @@ class Rules:
     """Words that say that a message is in this language."""
     letters: re.Pattern[str] | None
     """Letters that say so by themselves."""
+    pointers: frozenset[str]
+    """Words that point to what is there: "is this a stroke" is no question in general."""
+    topics: frozenset[str]
+    """Words that name an illness rather than say that somebody has it."""
     firm: frozenset[str]
     """Concepts that a question's form does not weaken: "how can I kill myself" is no lesson."""
+    requested: frozenset[str]
+    """Concepts that are questions by nature: "is it OK if I take two"."""
 
     def read(self, folded: str) -> tuple[Passage, list[Hit]]:
         """A folded message as a passage, and the phrases of this language in it."""
@@ -200,8 +208,15 @@ def _compiled(data: dict[str, Any], real: Collection[str]) -> Rules:
         common=frozenset(grammar.get("common", ())),
         telling=frozenset(grammar.get("telling") or {word for words in grammar.values() for word in words}),
         letters=re.compile(data["letters"]) if "letters" in data else None,
-        firm=frozenset().union(*(c.concepts() for sign in signs if sign.kind == "self-harm" for c in sign.when)),
+        pointers=frozenset(grammar.get("pointers", ())),
+        topics=frozenset(grammar.get("topics", ())),
+        firm=_concepts(signs, "self-harm"),
+        requested=_concepts(signs, "dosing"),
     )
+
+
+def _concepts(signs: Iterable[Sign], kind: Kind) -> frozenset[str]:
+    return frozenset().union(*(one.concepts() for sign in signs if sign.kind == kind for one in sign.when))
 
 
 def _governing(everything: Iterable[Phrase], objects: Collection[str]) -> frozenset[str]:
