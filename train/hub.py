@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +34,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
+from space.engine.digest import Digest
 from train.errors import TrainError
 
 _T = TypeVar("_T")
@@ -60,11 +59,11 @@ def sentences(name: str, kind: str = "model") -> Iterator[None]:
         raise TrainError(_sentence(_cause(error), name, kind)) from error
 
 
-def patiently(action: Callable[[], _T], name: str, kind: str = "model", waits: Sequence[float] = WAITS) -> _T:
+def patiently(action: Callable[[], _T], name: str, kind: str = "model") -> _T:
     """What `action` returns. It is done again, from its beginning, where the connection broke or the Hub has trouble that
     passes, so it must leave alone what it finds done. Raises `TrainError` where that does not help, or never would."""
     with sentences(name, kind):
-        for wait in waits:
+        for wait in WAITS:
             try:
                 return action()
             except _ERRORS as error:
@@ -72,7 +71,8 @@ def patiently(action: Callable[[], _T], name: str, kind: str = "model", waits: S
                 if not _passes(cause):
                     raise
                 pause = max(wait, _retry_after(cause))
-            print(f"{_sentence(cause, name, kind)} Trying again in {pause:.0f} s.", flush=True)
+            said = _sentence(cause, name, kind).partition("; ")[0]
+            print(f"{said}; trying again in {pause:.0f} s.", flush=True)
             time.sleep(pause)
         return action()
 
@@ -133,36 +133,11 @@ def _sentence(error: Exception, name: str, kind: str) -> str:
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Digest:
-    """What the Hub says of a file: its bytes, its SHA-256 (by which large files are known) and git's hash (all others)."""
-
-    size: int
-    sha256: str
-    git: str
-
-    @classmethod
-    def of(cls, content: Path | bytes) -> Digest:
-        size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        for part in _parts(content):
-            sha256.update(part)
-            git.update(part)
-        return cls(size, sha256.hexdigest(), git.hexdigest())
-
-    def matches(self, listed: RepoFile | None) -> bool:
-        if listed is None or listed.size != self.size:
-            return False
-        return bool(listed.lfs.sha256 == self.sha256 if listed.lfs else listed.blob_id == self.git)
-
-
-def _parts(content: Path | bytes) -> Iterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    with content.open("rb") as file:
-        while part := file.read(1 << 20):
-            yield part
+def matches(digest: Digest, listed: RepoFile | None) -> bool:
+    """Whether the Hub lists a file of this content."""
+    if listed is None or listed.size != digest.size:
+        return False
+    return bool(listed.lfs.sha256 == digest.sha256 if listed.lfs else listed.blob_id == digest.git)
 
 
 def listing(name: str, revision: str, kind: str = "model") -> dict[str, RepoFile]:
@@ -178,7 +153,7 @@ def fetch(name: str, file: str, revision: str) -> bytes:
         listed = listing(name, revision)[file]
         with tempfile.TemporaryDirectory() as folder:  # a cache would keep what arrived damaged
             content = Path(hf_hub_download(name, file, revision=revision, local_dir=folder)).read_bytes()
-        if not Digest.of(content).matches(listed):
+        if not matches(Digest.of(content), listed):
             raise TrainError(f"{file} of {name} arrived damaged; run the command again.")
         return content
 
@@ -200,7 +175,7 @@ def land(name: str, files: Mapping[str, Path | bytes], message: str, ours: Seque
     wanted = {path: Digest.of(content) for path, content in files.items()}
     head = refs["main"]
     there = listing(name, head, kind)
-    changed = [path for path in wanted if not wanted[path].matches(there.get(path))]
+    changed = [path for path in wanted if not matches(wanted[path], there.get(path))]
     gone = [path for path in there if path not in wanted and any(fnmatch.fnmatch(path, each) for each in ours)]
     if changed or gone:
         if changed and STAGING not in refs:
@@ -227,5 +202,5 @@ def land(name: str, files: Mapping[str, Path | bytes], message: str, ours: Seque
 
 def _verify(name: str, listed: Mapping[str, RepoFile], wanted: Mapping[str, Digest]) -> None:
     for path, digest in wanted.items():
-        if not digest.matches(listed.get(path)):
+        if not matches(digest, listed.get(path)):
             raise TrainError(f"After the upload {name} holds another {path} than this machine; run the command again.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha1, sha256
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _KIND = r"(?P<kind>model|dataset|space)s"
 _NAME = r"(?P<name>[\w.-]+/[\w.-]+)"
 _REVISION = r"(?P<revision>[^/]+)"
+API = f"/api/{_KIND}/{_NAME}"
+"""A repository inside /api."""
 _PLACE = rf"(?:(?P<kind>dataset|space)s/)?{_NAME}"
 """A repository outside /api: models have no prefix there."""
 _LARGE = re.compile(r"\.(safetensors|gguf|png|bin|pt|parquet|arrow)$")
@@ -119,15 +122,17 @@ class Repositories:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self.known: dict[tuple[str, str], Repository] = {}
+        self.opens: Callable[[Repository, str, str], Any] | None = None
+        """Opens a pull request with this title for this account (pulls.py)."""
 
     def routes(self) -> list[Route]:
-        api, place = f"/api/{_KIND}/{_NAME}", f"/{_PLACE}"
+        api, place = API, f"/{_PLACE}"
         return [
             Route("POST", "/api/repos/create", self._create),
             Route("POST", "/api/validate-yaml", lambda *_: answer({"errors": [], "warnings": []})),
             Route("GET", f"{api}(?:/revision/{_REVISION})?", self._info),
-            Route("GET", f"{api}/auth-check", lambda request, at: answer(bool(self._readable(request, at)))),
-            Route("GET", f"{api}/auth-check/write", lambda request, at: answer(bool(self._written(request, at)))),
+            Route("GET", f"{api}/auth-check", lambda request, at: answer(bool(self.readable(request, at)))),
+            Route("GET", f"{api}/auth-check/write", lambda request, at: answer(bool(self.writable(request, at)))),
             Route("GET", f"{api}/refs", self._refs),
             Route("GET", f"{api}/tree/{_REVISION}(?:/(?P<folder>.+))?", self._tree),
             Route("POST", f"{api}/paths-info/{_REVISION}", self._paths),
@@ -179,14 +184,14 @@ class Repositories:
             )
         return repository
 
-    def _readable(self, request: Request, at: dict[str, str]) -> Repository:
+    def readable(self, request: Request, at: dict[str, str]) -> Repository:
         """The repository, for those who may have its files."""
         repository = self._seen(request, at)
         if repository.gated and not (request.account and request.account.reads):
             raise Refusal(403 if request.account else 401, "GatedRepo")
         return repository
 
-    def _written(self, request: Request, at: dict[str, str]) -> Repository:
+    def writable(self, request: Request, at: dict[str, str]) -> Repository:
         """The repository, for those who may change it."""
         repository = self._seen(request, at)
         if request.account is None:
@@ -212,7 +217,7 @@ class Repositories:
         return answer({"url": f"{self._hub.endpoint}/{'' if kind == 'model' else kind + 's/'}{name}", "name": name})
 
     def _settings(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, asked = self._written(request, at), request.json()
+        repository, asked = self.writable(request, at), request.json()
         if "visibility" in asked:
             repository.private = asked["visibility"] == "private"
         return answer({"private": repository.private})
@@ -237,23 +242,29 @@ class Repositories:
         def listed(refs: dict[str, str], folder: str) -> list[dict[str, str]]:
             return [{"name": name, "ref": f"refs/{folder}/{name}", "targetCommit": oid} for name, oid in refs.items()]
 
-        branches, tags = listed(repository.branches, "heads"), listed(repository.tags, "tags")
-        return answer({"branches": branches, "tags": tags, "converts": [], "pullRequests": []})
+        heads = {name: oid for name, oid in repository.branches.items() if not name.startswith("refs/pr/")}
+        pulls = [
+            {"name": name.removeprefix("refs/"), "ref": name, "targetCommit": oid}
+            for name, oid in repository.branches.items()
+            if name not in heads
+        ]
+        branches, tags = listed(heads, "heads"), listed(repository.tags, "tags")
+        return answer({"branches": branches, "tags": tags, "converts": [], "pullRequests": pulls})
 
     def _branch(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, name = self._written(request, at), at["revision"]
+        repository, name = self.writable(request, at), at["revision"]
         if name in repository.branches:
             raise Refusal(409, message=f"Reference already exists: {name}")
         repository.branches[name] = repository.at(request.json().get("startingPoint", "main")).oid
         return answer({})
 
     def _unbranch(self, request: Request, at: dict[str, str]) -> Answer:
-        if self._written(request, at).branches.pop(at["revision"], None) is None:
+        if self.writable(request, at).branches.pop(at["revision"], None) is None:
             raise Refusal(404, "RevisionNotFound")
         return answer({})
 
     def _tag(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, name = self._written(request, at), request.json()["tag"]
+        repository, name = self.writable(request, at), request.json()["tag"]
         if name in repository.tags:
             raise Refusal(409, message=f"Tag reference exists already: {name}")
         repository.tags[name] = repository.at(at["revision"]).oid
@@ -287,7 +298,8 @@ class Repositories:
     # ---- uploads ------------------------------------------------------------------------------------------------------
 
     def _preupload(self, request: Request, at: dict[str, str]) -> Answer:
-        tree = self._written(request, at).at(at["revision"]).tree
+        repository = (self.readable if "create_pr" in request.query else self.writable)(request, at)
+        tree = repository.at(at["revision"]).tree
         return answer(
             {
                 "files": [
@@ -303,7 +315,7 @@ class Repositories:
         )
 
     def _batch(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, asked = self._written(request, at), request.json()
+        repository, asked = self.writable(request, at), request.json()
         place = f"{'' if repository.kind == 'model' else repository.kind + 's/'}{repository.name}"
 
         def wanted(file: dict[str, Any]) -> dict[str, Any]:
@@ -322,16 +334,22 @@ class Repositories:
         return answer({})
 
     def _verify(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, asked = self._written(request, at), request.json()
+        repository, asked = self.writable(request, at), request.json()
         if len(repository.stored.get(asked["oid"], b"")) != asked["size"]:
             raise Refusal(404, message="This object was not uploaded")
         return answer({})
 
     def _commit(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, branch = self._written(request, at), at["revision"]
+        header, *operations = (json.loads(line) for line in request.body.splitlines())
+        pull = None
+        if "create_pr" in request.query:
+            repository = self.readable(request, at)
+            pull = self.opens(repository, header["value"]["summary"], request.account.name)
+        else:
+            repository = self.writable(request, at)
+        branch = f"refs/pr/{pull.number}" if pull else at["revision"]
         if branch not in repository.branches:
             raise Refusal(404, "RevisionNotFound", f"There is no branch {branch}")
-        header, *operations = (json.loads(line) for line in request.body.splitlines())
         if header["value"].get("parentCommit", repository.branches[branch]) != repository.branches[branch]:
             raise Refusal(412, message="A commit has happened since. Please refresh and try again.")
         tree = dict(repository.at(branch).tree)
@@ -349,14 +367,14 @@ class Repositories:
             elif kind == "deletedFolder":
                 tree = {path: blob for path, blob in tree.items() if not path.startswith(value["path"])}
         commit = repository.commit(tree, header["value"]["summary"], branch)
-        return answer(
-            {"commitOid": commit.oid, "commitUrl": f"{self._hub.endpoint}/{repository.name}/commit/{commit.oid}"}
-        )
+        page = f"{self._hub.endpoint}/{repository.name}"
+        opened = {"pullRequestUrl": f"{page}/discussions/{pull.number}"} if pull else {}
+        return answer({"commitOid": commit.oid, "commitUrl": f"{page}/commit/{commit.oid}", **opened})
 
     # ---- downloads ----------------------------------------------------------------------------------------------------
 
     def _resolve(self, request: Request, at: dict[str, str]) -> Answer:
-        repository = self._readable(request, at)
+        repository = self.readable(request, at)
         commit = repository.at(at["revision"])
         if (blob := commit.tree.get(at["file"])) is None:
             raise Refusal(404, "EntryNotFound", X_Repo_Commit=commit.oid)

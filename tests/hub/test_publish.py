@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tests.hub.conftest import TERMS
+from tests.hub.machine import ROOT
 from tests.hub.runs import GEMMA, WEIGHTS, finished
 from tests.hub.server import OWNER, READER, STRANGER, Refusal
 from train.hub import STAGING
@@ -91,6 +92,14 @@ def test_the_named_files_travel_and_nothing_else(the_hub, publish, run):
     assert f"{the_hub.endpoint}/{publish.name} now holds this run: 14 files, tag {tag}" in done.out
     assert set(repository.branches) == {"main"}
     assert len(repository.history()) == 2
+
+
+def test_the_readmes_command_publishes(the_hub, machine, publish, run):
+    line = re.search(r"^    HF_TOKEN=\S+ python -m train (publish .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert line
+    words = line[1].replace("OWNER/NAME", publish.name).split()
+    published(machine.run(*words, "--run", run.folder))
+    assert set(the_hub.repositories.get(publish.name).files()) == MODEL | {OF_HUB}
 
 
 def test_gemmas_terms_are_kept(the_hub, publish, run):
@@ -195,7 +204,7 @@ def _without_scores(run):
         (_trained_again, "the merge of metrics.json is not of the weights .* python -m train merge"),
         (_merged_again, "not of the weights and records there; make it again with: python -m train"),
         (lambda run: (run.folder / "model-q8_0.gguf").unlink(), "model-q8_0.gguf is missing; .* python -m train gguf"),
-        (lambda run: shutil.rmtree(run.merged), "merged is missing; make it with: python -m train merge"),
+        (lambda run: shutil.rmtree(run.merged), "merged/made_from is missing; make it with: python -m train merge"),
         (lambda run: (run.folder / "recipe.yaml").unlink(), "There is no run in .*; make one with python -m train all"),
     ],
 )
@@ -300,7 +309,7 @@ def test_a_hub_that_has_trouble_for_a_while_is_waited_for(the_hub, publish, run)
     the_hub.fault("POST .*/commit/main", Refusal(429, Retry_After="70"), times=1)
     done = published(publish(run))
     assert "The Hub answered 500 for owner/" in done.out
-    assert "Trying again in 70 s." in done.out
+    assert "; trying again in 70 s." in done.out
     assert {1, 2, 4, 70} <= set(done.slept)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 
 _HERE = {"127.0.0.1", "localhost", "::1", "0.0.0.0", "::", "", None}
 
@@ -14,7 +15,8 @@ def _watch(event, arguments):
     else:
         return
     if (host.decode() if isinstance(host, bytes) else host) not in _HERE:
-        os.write(2, f"This process turned to another machine: {event} {arguments[1:]} {host}\n".encode())
+        os.write(2, f"This process turned to another machine: {event} {host}\n".encode())
+        traceback.print_stack()
         os._exit(86)
 
 
