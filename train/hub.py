@@ -34,7 +34,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
-from space.engine.digest import Digest
+from space.engine.digest import Digest as Digest
 from train.errors import TrainError
 
 _T = TypeVar("_T")
@@ -133,13 +133,6 @@ def _sentence(error: Exception, name: str, kind: str) -> str:
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
-def matches(digest: Digest, listed: RepoFile | None) -> bool:
-    """Whether the Hub lists a file of this content."""
-    if listed is None or listed.size != digest.size:
-        return False
-    return bool(listed.lfs.sha256 == digest.sha256 if listed.lfs else listed.blob_id == digest.git)
-
-
 def listing(name: str, revision: str, kind: str = "model") -> dict[str, RepoFile]:
     """The files of a repository, by their paths."""
     entries = HfApi().list_repo_tree(name, recursive=True, revision=revision, repo_type=kind)
@@ -153,7 +146,7 @@ def fetch(name: str, file: str, revision: str) -> bytes:
         listed = listing(name, revision)[file]
         with tempfile.TemporaryDirectory() as folder:  # a cache would keep what arrived damaged
             content = Path(hf_hub_download(name, file, revision=revision, local_dir=folder)).read_bytes()
-        if not matches(Digest.of(content), listed):
+        if not Digest.of(content).matches(listed):
             raise TrainError(f"{file} of {name} arrived damaged; run the command again.")
         return content
 
@@ -175,7 +168,7 @@ def land(name: str, files: Mapping[str, Path | bytes], message: str, ours: Seque
     wanted = {path: Digest.of(content) for path, content in files.items()}
     head = refs["main"]
     there = listing(name, head, kind)
-    changed = [path for path in wanted if not matches(wanted[path], there.get(path))]
+    changed = [path for path in wanted if not wanted[path].matches(there.get(path))]
     gone = [path for path in there if path not in wanted and any(fnmatch.fnmatch(path, each) for each in ours)]
     if changed or gone:
         if changed and STAGING not in refs:
@@ -202,5 +195,5 @@ def land(name: str, files: Mapping[str, Path | bytes], message: str, ours: Seque
 
 def _verify(name: str, listed: Mapping[str, RepoFile], wanted: Mapping[str, Digest]) -> None:
     for path, digest in wanted.items():
-        if not matches(digest, listed.get(path)):
+        if not digest.matches(listed.get(path)):
             raise TrainError(f"After the upload {name} holds another {path} than this machine; run the command again.")

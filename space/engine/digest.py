@@ -6,6 +6,10 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoFile
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,12 @@ class Digest:
             sha256.update(part)
             git.update(part)
         return cls(size, sha256.hexdigest(), git.hexdigest())
+
+    def matches(self, listed: RepoFile | None) -> bool:
+        """Whether the Hub lists a file of this content."""
+        if listed is None or listed.size != self.size:
+            return False
+        return bool(listed.lfs.sha256 == self.sha256 if listed.lfs else listed.blob_id == self.git)
 
 
 def _parts(content: Path | bytes) -> Iterator[bytes]:

@@ -54,25 +54,25 @@ class Pulls:
         return pull
 
     def _create(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, asked = self._repositories.readable(request, at), request.json()
+        repository, asked = self._repositories._readable(request, at), request.json()
         if request.account is None or not asked["pullRequest"]:
             raise Refusal(401 if request.account is None else 400, message="Only pull requests, by an account")
         return answer({"num": self.open(repository, asked["title"], request.account.name, "draft").number})
 
     def _list(self, request: Request, at: dict[str, str]) -> Answer:
-        repository = self._repositories.readable(request, at)
+        repository = self._repositories._readable(request, at)
         found = [_shown(repository, pull) for pull in self._known.get((repository.kind, repository.name), [])]
         return answer({"count": len(found), "start": 0, "discussions": found})
 
     def _details(self, request: Request, at: dict[str, str]) -> Answer:
-        repository = self._repositories.readable(request, at)
+        repository = self._repositories._readable(request, at)
         pull = self._pull(repository, at)
         changes = {"base": "refs/heads/main", "mergeCommitId": pull.merged}
         more = {"events": [], "changes": changes, "filesWithConflicts": False, "diff": ""}
         return answer(_shown(repository, pull) | more)
 
     def _merge(self, request: Request, at: dict[str, str]) -> Answer:
-        repository = self._repositories.writable(request, at)
+        repository = self._repositories._written(request, at)
         pull = self._pull(repository, at)
         base, asked = repository.at(pull.base).tree, repository.at(ref(pull.number)).tree
         changed = {path: blob for path, blob in asked.items() if base.get(path) != blob}
@@ -81,7 +81,7 @@ class Pulls:
         return answer({})
 
     def _status(self, request: Request, at: dict[str, str]) -> Answer:
-        pull = self._pull(self._repositories.writable(request, at), at)
+        pull = self._pull(self._repositories._written(request, at), at)
         pull.status = request.json()["status"]
         event = {"id": "1", "type": "status-change", "createdAt": _WHEN, "author": {"name": pull.author}}
         return answer({"newStatus": event | {"data": {"status": pull.status}}})

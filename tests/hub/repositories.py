@@ -131,8 +131,8 @@ class Repositories:
             Route("POST", "/api/repos/create", self._create),
             Route("POST", "/api/validate-yaml", lambda *_: answer({"errors": [], "warnings": []})),
             Route("GET", f"{api}(?:/revision/{_REVISION})?", self._info),
-            Route("GET", f"{api}/auth-check", lambda request, at: answer(bool(self.readable(request, at)))),
-            Route("GET", f"{api}/auth-check/write", lambda request, at: answer(bool(self.writable(request, at)))),
+            Route("GET", f"{api}/auth-check", lambda request, at: answer(bool(self._readable(request, at)))),
+            Route("GET", f"{api}/auth-check/write", lambda request, at: answer(bool(self._written(request, at)))),
             Route("GET", f"{api}/refs", self._refs),
             Route("GET", f"{api}/tree/{_REVISION}(?:/(?P<folder>.+))?", self._tree),
             Route("POST", f"{api}/paths-info/{_REVISION}", self._paths),
@@ -184,14 +184,14 @@ class Repositories:
             )
         return repository
 
-    def readable(self, request: Request, at: dict[str, str]) -> Repository:
+    def _readable(self, request: Request, at: dict[str, str]) -> Repository:
         """The repository, for those who may have its files."""
         repository = self._seen(request, at)
         if repository.gated and not (request.account and request.account.reads):
             raise Refusal(403 if request.account else 401, "GatedRepo")
         return repository
 
-    def writable(self, request: Request, at: dict[str, str]) -> Repository:
+    def _written(self, request: Request, at: dict[str, str]) -> Repository:
         """The repository, for those who may change it."""
         repository = self._seen(request, at)
         if request.account is None:
@@ -217,7 +217,7 @@ class Repositories:
         return answer({"url": f"{self._hub.endpoint}/{'' if kind == 'model' else kind + 's/'}{name}", "name": name})
 
     def _settings(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, asked = self.writable(request, at), request.json()
+        repository, asked = self._written(request, at), request.json()
         if "visibility" in asked:
             repository.private = asked["visibility"] == "private"
         return answer({"private": repository.private})
@@ -252,19 +252,19 @@ class Repositories:
         return answer({"branches": branches, "tags": tags, "converts": [], "pullRequests": pulls})
 
     def _branch(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, name = self.writable(request, at), at["revision"]
+        repository, name = self._written(request, at), at["revision"]
         if name in repository.branches:
             raise Refusal(409, message=f"Reference already exists: {name}")
         repository.branches[name] = repository.at(request.json().get("startingPoint", "main")).oid
         return answer({})
 
     def _unbranch(self, request: Request, at: dict[str, str]) -> Answer:
-        if self.writable(request, at).branches.pop(at["revision"], None) is None:
+        if self._written(request, at).branches.pop(at["revision"], None) is None:
             raise Refusal(404, "RevisionNotFound")
         return answer({})
 
     def _tag(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, name = self.writable(request, at), request.json()["tag"]
+        repository, name = self._written(request, at), request.json()["tag"]
         if name in repository.tags:
             raise Refusal(409, message=f"Tag reference exists already: {name}")
         repository.tags[name] = repository.at(at["revision"]).oid
@@ -298,7 +298,7 @@ class Repositories:
     # ---- uploads ------------------------------------------------------------------------------------------------------
 
     def _preupload(self, request: Request, at: dict[str, str]) -> Answer:
-        repository = (self.readable if "create_pr" in request.query else self.writable)(request, at)
+        repository = (self._readable if "create_pr" in request.query else self._written)(request, at)
         tree = repository.at(at["revision"]).tree
         return answer(
             {
@@ -315,7 +315,7 @@ class Repositories:
         )
 
     def _batch(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, asked = self.writable(request, at), request.json()
+        repository, asked = self._written(request, at), request.json()
         place = f"{'' if repository.kind == 'model' else repository.kind + 's/'}{repository.name}"
 
         def wanted(file: dict[str, Any]) -> dict[str, Any]:
@@ -334,7 +334,7 @@ class Repositories:
         return answer({})
 
     def _verify(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, asked = self.writable(request, at), request.json()
+        repository, asked = self._written(request, at), request.json()
         if len(repository.stored.get(asked["oid"], b"")) != asked["size"]:
             raise Refusal(404, message="This object was not uploaded")
         return answer({})
@@ -343,10 +343,10 @@ class Repositories:
         header, *operations = (json.loads(line) for line in request.body.splitlines())
         pull = None
         if "create_pr" in request.query:
-            repository = self.readable(request, at)
+            repository = self._readable(request, at)
             pull = self.opens(repository, header["value"]["summary"], request.account.name)
         else:
-            repository = self.writable(request, at)
+            repository = self._written(request, at)
         branch = f"refs/pr/{pull.number}" if pull else at["revision"]
         if branch not in repository.branches:
             raise Refusal(404, "RevisionNotFound", f"There is no branch {branch}")
@@ -374,7 +374,7 @@ class Repositories:
     # ---- downloads ----------------------------------------------------------------------------------------------------
 
     def _resolve(self, request: Request, at: dict[str, str]) -> Answer:
-        repository = self.readable(request, at)
+        repository = self._readable(request, at)
         commit = repository.at(at["revision"])
         if (blob := commit.tree.get(at["file"])) is None:
             raise Refusal(404, "EntryNotFound", X_Repo_Commit=commit.oid)
