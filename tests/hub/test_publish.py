@@ -35,6 +35,15 @@ def other(tmp_path_factory):
     return finished(tmp_path_factory.mktemp("publish") / "other", seed=2, shards=2)
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A run without GGUF files, for what is done often."""
+    return finished(tmp_path_factory.mktemp("publish") / "small", seed=4, kinds=())
+
+
+SMALL = {name for name in MODEL if not name.endswith(".gguf")}
+
+
 @pytest.fixture
 def publish(machine, request):
     """Publishes a run to a repository that only this test has."""
@@ -374,7 +383,7 @@ def test_a_download_that_breaks_is_taken_up_again(the_hub, publish, run):
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("effect", ["cut", "lose"])
 def test_interrupted_at_any_request_main_is_old_or_new_and_the_same_command_finishes(
-    the_hub, publish, run, other, effect
+    the_hub, publish, small, other, effect
 ):
     """Cut: from the k-th request on nothing arrives. Lose: all arrives, and no answer comes back."""
     published(publish(other, to="owner/other"))
@@ -386,7 +395,7 @@ def test_interrupted_at_any_request_main_is_old_or_new_and_the_same_command_fini
         repository.tags["former"] = repository.head
         the_hub.requests.clear()
         the_hub.fault(name, effect, skip=k)
-        done = publish(run, to=name)
+        done = publish(small, to=name)
         the_hub.well()
         if new is None:  # with the first request gone nothing can have happened
             assert repository.files() == old
@@ -395,22 +404,22 @@ def test_interrupted_at_any_request_main_is_old_or_new_and_the_same_command_fini
         if done.status == 0:
             break
         assert done.err.startswith("The connection to the Hub broke"), done
-        published(publish(run, to=name))
+        published(publish(small, to=name))
         new = repository.files()
-        assert set(new) == MODEL | {OF_HUB}
+        assert set(new) == SMALL | {OF_HUB}
         assert len(repository.history()) == 2
         assert len(repository.tags) == 2
         assert set(repository.branches) == {"main"}
     assert k > 15
 
 
-def test_one_answer_lost_anywhere_is_made_good_by_the_command_itself(the_hub, publish, run):
+def test_one_answer_lost_anywhere_is_made_good_by_the_command_itself(the_hub, publish, small):
     for k in range(1000):
         name = f"{publish.name}-{k}"
         the_hub.fault(name, "lose", skip=k, times=1)
-        published(publish(run, to=name))
+        published(publish(small, to=name))
         repository = the_hub.repositories.get(name)
-        assert set(repository.files()) == MODEL | {OF_HUB}
+        assert set(repository.files()) == SMALL | {OF_HUB}
         assert len(repository.history()) == 2
         assert len(repository.tags) == 1
         assert set(repository.branches) == {"main"}

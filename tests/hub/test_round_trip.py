@@ -63,9 +63,15 @@ def test_what_is_published_is_what_was_trained(run, repository):
     assert not any(str(run).encode() in body for body in files.values())
 
 
-def test_one_file_is_fetched_and_a_tag_is_loaded(here, repository):
+@pytest.fixture(scope="module")
+def loaded(here, the_hub, repository):
+    """What somebody gets from the Hub, in one process: a file, a tag's model and tokenizer, and the adapter as its card says."""
     tag = next(iter(repository.tags))
-    sha, parameters, template = python(
+    card = the_hub.repositories.get(ADAPTER).files()["README.md"].decode()
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code
+    assert f'"{ADAPTER}"' in code[1]
+    return python(
         f"""
 from hashlib import sha256
 from huggingface_hub import hf_hub_download
@@ -73,12 +79,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 print(sha256(open(hf_hub_download("{MODEL}", "model-q4_0.gguf"), "rb").read()).hexdigest())
 print(AutoModelForCausalLM.from_pretrained("{MODEL}", revision="{tag}").num_parameters())
 print(bool(AutoTokenizer.from_pretrained("{MODEL}", revision="{tag}").chat_template))
+{code[1]}
+print(model.peft_config["default"].r)
 """,
         here,
     )
+
+
+def test_one_file_is_fetched_and_a_tag_is_loaded(loaded, repository):
+    sha, parameters, template, _ = loaded
     assert sha == sha256(repository.files()["model-q4_0.gguf"]).hexdigest()
     assert int(parameters) > 2_000_000
     assert template == "True"
+
+
+def test_the_adapter_is_loaded_as_its_card_says(loaded):
+    assert loaded[-1] == "16"
 
 
 def test_the_app_answers_with_it(here, repository, tmp_path):
@@ -87,14 +103,3 @@ def test_the_app_answers_with_it(here, repository, tmp_path):
         body = httpx.post(f"{address}/answer", json={"text": "What are the symptoms of diabetes?"}, timeout=60).json()
     assert "thirst" in body["answer"]
     assert (body["model"], body["revision"]) == (MODEL, repository.head)
-
-
-def test_the_adapter_is_loaded_as_its_card_says(here, the_hub, run):
-    card = the_hub.repositories.get(ADAPTER).files()["README.md"].decode()
-    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
-    assert code
-    assert f'"{ADAPTER}"' in code[1]
-    said = python(
-        code[1] + "print(model.peft_config['default'].r, model.num_parameters() > base.num_parameters() // 2)", here
-    )
-    assert said == ["16 True"]
