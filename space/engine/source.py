@@ -147,6 +147,7 @@ def _download(settings: Settings, files: list[str]) -> Path:
 def _prove(folder: Path, began: float, repository: str) -> None:
     """Holds each file that was fetched since `began` against the hash that the Hub's cache calls it by, as the client compares
     sizes only. What is damaged is removed. Raises `ModelError`."""
+    damaged = []
     for file in folder.rglob("*"):
         kept = file.resolve()
         # A second, for a file system's clock may lag; and where links are not supported a file has its own name here.
@@ -156,7 +157,11 @@ def _prove(folder: Path, began: float, repository: str) -> None:
         if kept.name not in (digest.sha256, digest.git):
             kept.unlink()
             file.unlink()
-            raise ModelError(f"{file.name} of the model {repository} arrived damaged; start again to fetch it again.")
+            damaged.append(file.name)
+    if damaged:
+        raise ModelError(
+            f"{', '.join(sorted(damaged))} of the model {repository} arrived damaged; start again to fetch it again."
+        )
 
 
 @contextmanager

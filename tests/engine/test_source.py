@@ -316,8 +316,8 @@ def test_a_file_that_arrives_damaged_is_fetched_again(the_hub, online):
     files = {"config.json": b"{}", "model.safetensors": b"weights"}
     the_hub.repositories.add("owner/damaged", files)
     the_hub.fault("GET /(storage/)?owner/damaged/", "corrupt")
-    assert online.says(MODEL_ID="owner/damaged").endswith(
-        "of the model owner/damaged arrived damaged; start again to fetch it again."
+    assert online.says(MODEL_ID="owner/damaged") == (
+        "config.json, model.safetensors of the model owner/damaged arrived damaged; start again to fetch it again."
     )
     the_hub.well()
     folder = online.finds(MODEL_ID="owner/damaged")

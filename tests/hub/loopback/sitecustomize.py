@@ -14,7 +14,12 @@ def _watch(event, arguments):
         host = arguments[0]
     else:
         return
-    if (host.decode() if isinstance(host, bytes) else host) not in _HERE:
+    host = host.decode() if isinstance(host, bytes) else host
+    if (
+        host == "datasets-server.127.0.0.1"
+    ):  # where the datasets library looks for the viewer of the Hub that it is given
+        raise OSError("no such host")
+    if host not in _HERE:
         os.write(2, f"This process turned to another machine: {event} {host}\n".encode())
         traceback.print_stack()
         os._exit(86)
