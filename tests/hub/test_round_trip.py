@@ -23,7 +23,7 @@ def python(code, here, **more):
         env=here | more,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=230,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
