@@ -124,18 +124,19 @@ def _named(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _read(name: str, file: str) -> list[Question]:
-    import datasets
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
+
+    from train.sources import load as load_rows
 
     benchmark = BENCHMARKS[name]
     if file and (Path(file).suffix not in _KINDS or not Path(file).is_file()):
         raise TrainError(f"The benchmark {name} should be in {file}, but there is no such {', '.join(_KINDS)} file.")
     try:
         if file:
-            rows = datasets.load_dataset(_KINDS[Path(file).suffix], data_files=file, split="train")
+            rows = load_rows(_KINDS[Path(file).suffix], data_files=file)
         else:
-            rows = datasets.load_dataset(benchmark.repository, split=benchmark.split)
+            rows = load_rows(benchmark.repository, split=benchmark.split)
     except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
         raise TrainError(

@@ -88,6 +88,7 @@ def _reachable(name: str, kind: str) -> str:
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in its __all__
 
     from train.hub import sentences
 
@@ -96,6 +97,7 @@ def _reachable(name: str, kind: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise TrainError(f"{name!r} is neither a folder here nor a Hub repository of the form owner/name; correct it.")
     with sentences(name, kind):
+        validate_repo_id(name)
         try:
             HfApi().auth_check(name, repo_type=kind)
         except (TransportError, OfflineModeIsEnabled):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +34,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
+from space.engine.digest import Digest as Digest
 from train.errors import TrainError
 
 _T = TypeVar("_T")
@@ -75,11 +74,11 @@ def machine(option: str) -> Iterator[None]:
         ) from error
 
 
-def patiently(action: Callable[[], _T], name: str, kind: str = "model", waits: Sequence[float] = WAITS) -> _T:
+def patiently(action: Callable[[], _T], name: str, kind: str = "model") -> _T:
     """What `action` returns. It is done again, from its beginning, where the connection broke or the Hub has trouble that
     passes, so it must leave alone what it finds done. Raises `TrainError` where that does not help, or never would."""
     with sentences(name, kind):
-        for wait in waits:
+        for wait in WAITS:
             try:
                 return action()
             except _ERRORS as error:
@@ -87,7 +86,8 @@ def patiently(action: Callable[[], _T], name: str, kind: str = "model", waits: S
                 if not _passes(cause):
                     raise
                 pause = max(wait, _retry_after(cause))
-            print(f"{_sentence(cause, name, kind)} Trying again in {pause:.0f} s.", flush=True)
+            said = _sentence(cause, name, kind).partition("; ")[0]
+            print(f"{said}; trying again in {pause:.0f} s.", flush=True)
             time.sleep(pause)
         return action()
 
@@ -146,38 +146,6 @@ def _sentence(error: Exception, name: str, kind: str) -> str:
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Digest:
-    """What the Hub says of a file: its bytes, its SHA-256 (by which large files are known) and git's hash (all others)."""
-
-    size: int
-    sha256: str
-    git: str
-
-    @classmethod
-    def of(cls, content: Path | bytes) -> Digest:
-        size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        for part in _parts(content):
-            sha256.update(part)
-            git.update(part)
-        return cls(size, sha256.hexdigest(), git.hexdigest())
-
-    def matches(self, listed: RepoFile | None) -> bool:
-        if listed is None or listed.size != self.size:
-            return False
-        return bool(listed.lfs.sha256 == self.sha256 if listed.lfs else listed.blob_id == self.git)
-
-
-def _parts(content: Path | bytes) -> Iterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    with content.open("rb") as file:
-        while part := file.read(1 << 20):
-            yield part
 
 
 def listing(name: str, revision: str, kind: str = "model") -> dict[str, RepoFile]:

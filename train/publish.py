@@ -13,9 +13,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from huggingface_hub import HfApi, ModelCard, constants, get_token
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import RepositoryNotFoundError
 
+from space.engine.digest import Digest
 from train import card, hub
 from train.errors import TrainError
 from train.gguf import KINDS
@@ -39,17 +40,11 @@ _WORDS = ("README.md", "LICENSE", "NOTICE")
 
 
 def publish(
-    run: Run,
-    repository: str,
-    *,
-    public: bool = False,
-    adapter: bool = False,
-    terms: Path | None = None,
-    waits: Sequence[float] = hub.WAITS,
+    run: Run, repository: str, *, public: bool = False, adapter: bool = False, terms: Path | None = None
 ) -> None:
     """Publish the merged model with its GGUF files, or the adapter alone. `terms` is a copy of the base's licence, where the
-    base carries none; `waits` are the seconds between tries. Raises `TrainError`, before anything is sent where the run is
-    not finished or its licence cannot be kept."""
+    base carries none. Raises `TrainError`, before anything is sent where the run is not finished or its licence cannot be
+    kept."""
     if not get_token():
         raise TrainError(
             "HF_TOKEN is not set; publishing needs a token with write access: make one on the Hub's settings page."
@@ -58,7 +53,7 @@ def publish(
     files = _adapter(run, repository, terms) if adapter else _model(run, terms)
     ours = [*(_ADAPTER if adapter else (*_WEIGHTS, *_BESIDE, "model-*.gguf")), *_RECORDS, *_WORDS]
     tag = f"{re.sub(r'[^A-Za-z0-9.-]+', '-', run.recipe.name).strip('-.')}-{_mark(files)[:8]}"
-    changed = hub.patiently(lambda: _send(repository, files, ours, tag, public, adapter), repository, waits=waits)
+    changed = hub.patiently(lambda: _send(repository, files, ours, tag, public, adapter), repository)
     where = f"{constants.ENDPOINT}/{repository}"
     print(f"publish: {where} {'now holds this run' if changed else 'is up to date'}: {len(files)} files, tag {tag}.")
 
@@ -103,8 +98,8 @@ def _check(run: Run) -> None:
     """That each stage's output is whole and was made from what is there now. Raises `TrainError` with the stage to run again."""
     from train import evaluate, gguf, merge
 
-    run.need(run.adapter, "finetune")
-    run.need(run.merged, "merge")
+    run.need(run.adapter / MADE_FROM, "finetune")
+    mark = run.need(run.merged / MADE_FROM, "merge").read_text()
     card.records(run)
     for part, made_from, stage in (
         ("merge", merge.made_from, "merge"),
@@ -113,7 +108,7 @@ def _check(run: Run) -> None:
     ):
         if run.recorded(part).get("made_from") != made_from(run):
             raise _old(run, f"the {part} of metrics.json", stage)
-    if (run.merged / MADE_FROM).read_text() != run.recorded("merge")["made_from"]:
+    if mark != run.recorded("merge")["made_from"]:
         raise _old(run, "merged", "merge")
     readme = run.need(run.folder / "README.md", "card").read_text(encoding="utf-8")
     if readme != card.card(run.recipe, *card.records(run), _licence(run)):
@@ -128,7 +123,8 @@ def _old(run: Run, what: str, stage: str) -> TrainError:
 
 
 def _licence(run: Run) -> str:
-    return str(ModelCard((run.folder / "README.md").read_text(encoding="utf-8")).data.license)
+    stated = re.search("^license: (.+)$", (run.folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return stated[1] if stated else ""
 
 
 def _model(run: Run, terms: Path | None) -> dict[str, Path | bytes]:
@@ -166,4 +162,4 @@ def _records(run: Run) -> dict[str, Path | bytes]:
 
 
 def _mark(files: Mapping[str, Path | bytes]) -> str:
-    return fingerprint({path: hub.Digest.of(content).sha256 for path, content in files.items()})
+    return fingerprint({path: Digest.of(content).sha256 for path, content in files.items()})

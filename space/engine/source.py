@@ -2,10 +2,12 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from space.engine.digest import Digest
 from space.engine.gguf import OVERHEAD
 from space.engine.machine import free_memory
 from space.errors import ModelError
@@ -121,9 +123,10 @@ def _download(settings: Settings, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    began = time.time()
     with _sentences(settings):
         try:
-            return Path(
+            folder = Path(
                 snapshot_download(
                     settings.model_id,
                     revision=settings.model_revision or "main",
@@ -137,6 +140,28 @@ def _download(settings: Settings, files: list[str]) -> Path:
             if isinstance(error.__cause__, HfHubHTTPError):
                 raise error.__cause__ from None
             raise
+    _prove(folder, began, settings.model_id)
+    return folder
+
+
+def _prove(folder: Path, began: float, repository: str) -> None:
+    """Holds each file that was fetched since `began` against the hash that the Hub's cache calls it by, as the client compares
+    sizes only. What is damaged is removed. Raises `ModelError`."""
+    damaged = []
+    for file in folder.rglob("*"):
+        kept = file.resolve()
+        # A second, for a file system's clock may lag; and where links are not supported a file has its own name here.
+        if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", kept.name) or kept.stat().st_mtime < began - 1:
+            continue
+        digest = Digest.of(kept)
+        if kept.name not in (digest.sha256, digest.git):
+            kept.unlink()
+            file.unlink()
+            damaged.append(file.name)
+    if damaged:
+        raise ModelError(
+            f"{', '.join(sorted(damaged))} of the model {repository} arrived damaged; start again to fetch it again."
+        )
 
 
 @contextmanager

@@ -311,6 +311,25 @@ def test_a_half_downloaded_model_is_told_apart_and_finished_later(the_hub, onlin
     assert (online.finds(MODEL_ID="owner/half") / "model.safetensors").read_bytes() == b"weights"
 
 
+def test_a_file_that_arrives_damaged_is_fetched_again(the_hub, online):
+    """As long as it should be, of other bytes: nothing but its hash tells."""
+    files = {"config.json": b"{}", "model.safetensors": b"weights"}
+    the_hub.repositories.add("owner/damaged", files)
+    the_hub.fault("GET /(storage/)?owner/damaged/", "corrupt")
+    assert online.says(MODEL_ID="owner/damaged") == (
+        "config.json, model.safetensors of the model owner/damaged arrived damaged; start again to fetch it again."
+    )
+    the_hub.well()
+    folder = online.finds(MODEL_ID="owner/damaged")
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
+
+
+def test_a_connection_that_breaks_in_the_middle_of_a_file_is_taken_up_again(the_hub, online):
+    the_hub.repositories.add("owner/broken-off", {"config.json": b"{}", "model.safetensors": b"weights"})
+    the_hub.fault("GET /storage/owner/broken-off/", "half", times=1)
+    assert (online.finds(MODEL_ID="owner/broken-off") / "model.safetensors").read_bytes() == b"weights"
+
+
 def test_a_full_disk(the_hub, tmp_path):
     the_hub.repositories.add("owner/large")
     (tmp_path / "home").write_text("a file where the cache would go: nothing can be stored")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha1, sha256
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _KIND = r"(?P<kind>model|dataset|space)s"
 _NAME = r"(?P<name>[\w.-]+/[\w.-]+)"
 _REVISION = r"(?P<revision>[^/]+)"
+API = f"/api/{_KIND}/{_NAME}"
+"""A repository inside /api."""
 _PLACE = rf"(?:(?P<kind>dataset|space)s/)?{_NAME}"
 """A repository outside /api: models have no prefix there."""
 _LARGE = re.compile(r"\.(safetensors|gguf|png|bin|pt|parquet|arrow)$")
@@ -119,9 +122,11 @@ class Repositories:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self.known: dict[tuple[str, str], Repository] = {}
+        self.opens: Callable[[Repository, str, str], Any] | None = None
+        """Opens a pull request with this title for this account (pulls.py)."""
 
     def routes(self) -> list[Route]:
-        api, place = f"/api/{_KIND}/{_NAME}", f"/{_PLACE}"
+        api, place = API, f"/{_PLACE}"
         return [
             Route("POST", "/api/repos/create", self._create),
             Route("POST", "/api/validate-yaml", lambda *_: answer({"errors": [], "warnings": []})),
@@ -237,8 +242,14 @@ class Repositories:
         def listed(refs: dict[str, str], folder: str) -> list[dict[str, str]]:
             return [{"name": name, "ref": f"refs/{folder}/{name}", "targetCommit": oid} for name, oid in refs.items()]
 
-        branches, tags = listed(repository.branches, "heads"), listed(repository.tags, "tags")
-        return answer({"branches": branches, "tags": tags, "converts": [], "pullRequests": []})
+        heads = {name: oid for name, oid in repository.branches.items() if not name.startswith("refs/pr/")}
+        pulls = [
+            {"name": name.removeprefix("refs/"), "ref": name, "targetCommit": oid}
+            for name, oid in repository.branches.items()
+            if name not in heads
+        ]
+        branches, tags = listed(heads, "heads"), listed(repository.tags, "tags")
+        return answer({"branches": branches, "tags": tags, "converts": [], "pullRequests": pulls})
 
     def _branch(self, request: Request, at: dict[str, str]) -> Answer:
         repository, name = self._written(request, at), at["revision"]
@@ -287,7 +298,8 @@ class Repositories:
     # ---- uploads ------------------------------------------------------------------------------------------------------
 
     def _preupload(self, request: Request, at: dict[str, str]) -> Answer:
-        tree = self._written(request, at).at(at["revision"]).tree
+        repository = (self._readable if "create_pr" in request.query else self._written)(request, at)
+        tree = repository.at(at["revision"]).tree
         return answer(
             {
                 "files": [
@@ -328,10 +340,16 @@ class Repositories:
         return answer({})
 
     def _commit(self, request: Request, at: dict[str, str]) -> Answer:
-        repository, branch = self._written(request, at), at["revision"]
+        header, *operations = (json.loads(line) for line in request.body.splitlines())
+        pull = None
+        if "create_pr" in request.query:
+            repository = self._readable(request, at)
+            pull = self.opens(repository, header["value"]["summary"], request.account.name)
+        else:
+            repository = self._written(request, at)
+        branch = f"refs/pr/{pull.number}" if pull else at["revision"]
         if branch not in repository.branches:
             raise Refusal(404, "RevisionNotFound", f"There is no branch {branch}")
-        header, *operations = (json.loads(line) for line in request.body.splitlines())
         if header["value"].get("parentCommit", repository.branches[branch]) != repository.branches[branch]:
             raise Refusal(412, message="A commit has happened since. Please refresh and try again.")
         tree = dict(repository.at(branch).tree)
@@ -349,9 +367,9 @@ class Repositories:
             elif kind == "deletedFolder":
                 tree = {path: blob for path, blob in tree.items() if not path.startswith(value["path"])}
         commit = repository.commit(tree, header["value"]["summary"], branch)
-        return answer(
-            {"commitOid": commit.oid, "commitUrl": f"{self._hub.endpoint}/{repository.name}/commit/{commit.oid}"}
-        )
+        page = f"{self._hub.endpoint}/{repository.name}"
+        opened = {"pullRequestUrl": f"{page}/discussions/{pull.number}"} if pull else {}
+        return answer({"commitOid": commit.oid, "commitUrl": f"{page}/commit/{commit.oid}", **opened})
 
     # ---- downloads ----------------------------------------------------------------------------------------------------
 

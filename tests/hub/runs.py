@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,15 @@ WEIGHTS = 3000
 """Bytes of each file of weights."""
 
 
-def finished(folder: Path, recipe: Recipe = GEMMA, seed: int = 1, licence: str = "gemma", shards: int = 1) -> Run:
+def finished(
+    folder: Path,
+    recipe: Recipe = GEMMA,
+    seed: int = 1,
+    licence: str = "gemma",
+    shards: int = 1,
+    kinds: Sequence[str] = tuple(gguf.KINDS),
+) -> Run:
+    """A run of `shards` files of weights and these kinds of GGUF files; equal for equal arguments."""
     draw = random.Random(seed)
     run = start(replace(recipe, seed=seed), folder)
     names = (
@@ -33,15 +42,14 @@ def finished(folder: Path, recipe: Recipe = GEMMA, seed: int = 1, licence: str =
     beside = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     _write(run.merged, {name: f'{{"of": "{name}"}}'.encode() for name in beside})
     _write(run.merged, {MADE_FROM: merge.made_from(run).encode()})
-    _write(folder, {f"model-{kind}.gguf": draw.randbytes(WEIGHTS) for kind in gguf.KINDS})
+    _write(folder, {f"model-{kind}.gguf": draw.randbytes(WEIGHTS) for kind in kinds})
     _write(folder, {"loss.png": b"\x89PNG" + draw.randbytes(50), "training_info.json": json.dumps(INFO).encode()})
-    found, kinds = (
-        metrics(),
-        {kind: {"bytes": WEIGHTS, "loss": 2.0, "interval": [1.9, 2.1], "perplexity": 7.4} for kind in gguf.KINDS},
-    )
+    found = metrics()
     run.record(training=found["training"], merge=found["merge"] | {"made_from": merge.made_from(run)})
     run.record(evaluation=found["evaluation"] | {"made_from": evaluate.made_from(run)})
-    run.record(gguf={"made_from": gguf.made_from(run), "kinds": kinds})
+    if kinds:
+        score = {"bytes": WEIGHTS, "loss": 2.0, "interval": [1.9, 2.1], "perplexity": 7.4}
+        run.record(gguf={"made_from": gguf.made_from(run), "kinds": dict.fromkeys(kinds, score)})
     _write(folder, {"README.md": card(run.recipe, run.recorded(), INFO, REPORT, licence).encode()})
     return run
 

@@ -1,7 +1,7 @@
 """A Hub on 127.0.0.1 that speaks the real one's HTTP protocol, for the unmodified clients through HF_ENDPOINT.
 
-Here: HTTP, tokens, the log of requests, and faults on demand. What is served are lists of routes: repositories.py, and
-whatever else a test adds to `Hub.routes`.
+Here: HTTP, tokens, the log of requests, and faults on demand. What is served are lists of routes: those of repositories.py and
+pulls.py, and whatever else is added to `Hub.routes`.
 """
 
 from __future__ import annotations
@@ -113,6 +113,7 @@ class Hub:
     """What is served, every request so far, and what is to go wrong."""
 
     def __init__(self, port: int) -> None:
+        from tests.hub.pulls import Pulls
         from tests.hub.repositories import Repositories
 
         self.endpoint = f"http://127.0.0.1:{port}"
@@ -126,7 +127,11 @@ class Hub:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.repositories = Repositories(self)
-        self.routes: list[Route] = [*self.repositories.routes(), Route("GET", "/api/whoami-v2", self._whoami)]
+        self.routes: list[Route] = [
+            Route("GET", "/api/whoami-v2", self._whoami),
+            *self.repositories.routes(),
+            *Pulls(self).routes(),
+        ]
         self._lock = threading.Lock()
 
     def fault(

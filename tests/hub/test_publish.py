@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tests.hub.conftest import TERMS
+from tests.hub.machine import ROOT
 from tests.hub.runs import GEMMA, WEIGHTS, finished
 from tests.hub.server import OWNER, READER, STRANGER, Refusal
 from train.hub import STAGING
@@ -32,6 +33,15 @@ def run(tmp_path_factory):
 def other(tmp_path_factory):
     """Another run, of a model in two files."""
     return finished(tmp_path_factory.mktemp("publish") / "other", seed=2, shards=2)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A run without GGUF files, for what is done often."""
+    return finished(tmp_path_factory.mktemp("publish") / "small", seed=4, kinds=())
+
+
+SMALL = {name for name in MODEL if not name.endswith(".gguf")}
 
 
 @pytest.fixture
@@ -91,6 +101,14 @@ def test_the_named_files_travel_and_nothing_else(the_hub, publish, run):
     assert f"{the_hub.endpoint}/{publish.name} now holds this run: 14 files, tag {tag}" in done.out
     assert set(repository.branches) == {"main"}
     assert len(repository.history()) == 2
+
+
+def test_the_readmes_command_publishes(the_hub, machine, publish, run):
+    line = re.search(r"^    HF_TOKEN=\S+ python -m train (publish .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert line
+    words = line[1].replace("OWNER/NAME", publish.name).split()
+    published(machine.run(*words, "--run", run.folder))
+    assert set(the_hub.repositories.get(publish.name).files()) == MODEL | {OF_HUB}
 
 
 def test_gemmas_terms_are_kept(the_hub, publish, run):
@@ -195,7 +213,7 @@ def _without_scores(run):
         (_trained_again, "the merge of metrics.json is not of the weights .* python -m train merge"),
         (_merged_again, "not of the weights and records there; make it again with: python -m train"),
         (lambda run: (run.folder / "model-q8_0.gguf").unlink(), "model-q8_0.gguf is missing; .* python -m train gguf"),
-        (lambda run: shutil.rmtree(run.merged), "merged is missing; make it with: python -m train merge"),
+        (lambda run: shutil.rmtree(run.merged), "merged/made_from is missing; make it with: python -m train merge"),
         (lambda run: (run.folder / "recipe.yaml").unlink(), "There is no run in .*; make one with python -m train all"),
     ],
 )
@@ -300,7 +318,7 @@ def test_a_hub_that_has_trouble_for_a_while_is_waited_for(the_hub, publish, run)
     the_hub.fault("POST .*/commit/main", Refusal(429, Retry_After="70"), times=1)
     done = published(publish(run))
     assert "The Hub answered 500 for owner/" in done.out
-    assert "Trying again in 70 s." in done.out
+    assert "; trying again in 70 s." in done.out
     assert {1, 2, 4, 70} <= set(done.slept)
 
 
@@ -365,7 +383,7 @@ def test_a_download_that_breaks_is_taken_up_again(the_hub, publish, run):
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("effect", ["cut", "lose"])
 def test_interrupted_at_any_request_main_is_old_or_new_and_the_same_command_finishes(
-    the_hub, publish, run, other, effect
+    the_hub, publish, small, other, effect
 ):
     """Cut: from the k-th request on nothing arrives. Lose: all arrives, and no answer comes back."""
     published(publish(other, to="owner/other"))
@@ -377,7 +395,7 @@ def test_interrupted_at_any_request_main_is_old_or_new_and_the_same_command_fini
         repository.tags["former"] = repository.head
         the_hub.requests.clear()
         the_hub.fault(name, effect, skip=k)
-        done = publish(run, to=name)
+        done = publish(small, to=name)
         the_hub.well()
         if new is None:  # with the first request gone nothing can have happened
             assert repository.files() == old
@@ -386,22 +404,22 @@ def test_interrupted_at_any_request_main_is_old_or_new_and_the_same_command_fini
         if done.status == 0:
             break
         assert done.err.startswith("The connection to the Hub broke"), done
-        published(publish(run, to=name))
+        published(publish(small, to=name))
         new = repository.files()
-        assert set(new) == MODEL | {OF_HUB}
+        assert set(new) == SMALL | {OF_HUB}
         assert len(repository.history()) == 2
         assert len(repository.tags) == 2
         assert set(repository.branches) == {"main"}
     assert k > 15
 
 
-def test_one_answer_lost_anywhere_is_made_good_by_the_command_itself(the_hub, publish, run):
+def test_one_answer_lost_anywhere_is_made_good_by_the_command_itself(the_hub, publish, small):
     for k in range(1000):
         name = f"{publish.name}-{k}"
         the_hub.fault(name, "lose", skip=k, times=1)
-        published(publish(run, to=name))
+        published(publish(small, to=name))
         repository = the_hub.repositories.get(name)
-        assert set(repository.files()) == MODEL | {OF_HUB}
+        assert set(repository.files()) == SMALL | {OF_HUB}
         assert len(repository.history()) == 2
         assert len(repository.tags) == 1
         assert set(repository.branches) == {"main"}
