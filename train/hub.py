@@ -60,6 +60,13 @@ def sentences(name: str, kind: str = "model") -> Iterator[None]:
         raise TrainError(_sentence(_cause(error), name, kind)) from error
 
 
+def named(option: str, name: str) -> str:
+    """The repository's name as it was given. Raises `TrainError` where it is not of the form owner/name."""
+    if name.count("/") != 1:
+        raise TrainError(f"{option} is {name!r} but must be of the form OWNER/NAME; correct it.")
+    return name
+
+
 @contextmanager
 def machine(option: str) -> Iterator[None]:
     """What the Hub says to the wish for a machine, given as `option`, as a `TrainError`; other errors pass."""

@@ -18,16 +18,13 @@ CODE = "owner/result-code"
 
 @pytest.fixture(scope="module")
 def jobs(the_hub, tmp_path_factory):
+    the_hub.repositories.add("owner/public")
     return Jobs(the_hub, tmp_path_factory.mktemp("jobs"))
 
 
 @pytest.fixture(autouse=True)
-def account(the_hub, jobs, monkeypatch):
-    """The environment of somebody who may write to owner/… and start jobs, in the project's folder."""
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", the_hub.endpoint)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-    monkeypatch.setenv("HF_TOKEN", OWNER)
+def project(here, jobs, monkeypatch):
+    """The project's folder, where nobody waits."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.chdir(ROOT)
     jobs.fails = "nothing"
@@ -49,7 +46,7 @@ def test_a_job_runs_the_recipe_from_this_tree_and_publishes(the_hub, jobs, capsy
         "python -m train all --recipe recipe.yaml in work as hf_…",
         "python -m train publish --recipe recipe.yaml --terms terms.txt --repo owner/result in work as hf_…",
     ]
-    assert "Machine a10g-small, 0.0167 $ a minute" in said
+    assert "Machine a10g-small, $0.0167 a minute" in said
     assert "COMPLETED" in said
     assert job.spec["flavor"] == "a10g-small"
     assert job.spec["timeoutSeconds"] == 12 * 3600
@@ -130,6 +127,8 @@ def test_a_log_that_breaks_off_does_not_look_like_the_end(the_hub, jobs, capsys)
         ({}, READER, "HF_TOKEN does not have this right on owner/result"),
         ({}, "hf_wrong", "The Hub refused HF_TOKEN (status 401)"),
         ({}, "", "HF_TOKEN is not set"),
+        ({"repo": "result"}, OWNER, "--repo is 'result' but must be of the form OWNER/NAME"),
+        ({"repo": "owner/public"}, OWNER, "owner/public is public or holds an adapter"),
         ({"recipe": "main"}, OWNER, "There is no model google/gemma-3-1b-it on the Hub"),
     ],
 )
