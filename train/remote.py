@@ -18,7 +18,7 @@ from train.card import licence
 from train.errors import TrainError
 from train.licence import bundle
 from train.recipe import Recipe
-from train.tree import KINDS, travelling
+from train.tree import FACTORY_KINDS, travelling
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
@@ -83,7 +83,7 @@ def _files(recipe: Recipe, terms: Path | None) -> dict[str, bytes]:
     """What the job runs. Raises `TrainError` where the recipe names files of this machine that do not travel."""
     import yaml
 
-    files = travelling(*TRAVELS, kinds=KINDS | {".jsonl", ".yaml"})
+    files = travelling(*TRAVELS, kinds=FACTORY_KINDS)
     for name in (recipe.base, *recipe.data, *(benchmark.partition("=")[2] for benchmark in recipe.benchmarks)):
         if name and Path(name).exists() and not any(Path(path).is_relative_to(name) for path in files):
             raise TrainError(

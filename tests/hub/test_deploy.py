@@ -13,7 +13,7 @@ from tests.hub.environment import environment
 from tests.hub.server import OWNER, READER, STRANGER, Refusal
 from tests.hub.spaces import Spaces
 from train import deploy as stage
-from train import tree
+from train import remote, tree
 from train.__main__ import main
 
 ROOT = Path(__file__).parent.parent.parent
@@ -83,12 +83,15 @@ def said_of(kind, said):
 # ---- what travels ---------------------------------------------------------------------------------------------------
 
 
-def test_what_travels_is_what_git_knows_of_it():
+@pytest.mark.parametrize(
+    ("names", "kinds"), [(stage.TRAVELS, tree.KINDS), (remote.TRAVELS, tree.FACTORY_KINDS)], ids=["deploy", "remote"]
+)
+def test_what_travels_is_what_git_knows_of_it(names, kinds):
     """Nothing that lies about beside the sources, and nothing missing."""
-    listed = subprocess.run(["git", "ls-files", "-z", *stage.TRAVELS], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files", "-z", *names], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    assert set(tree.travelling(*stage.TRAVELS)) == set(listed.stdout.split("\0")) - {""}
+    assert set(tree.travelling(*names, kinds=kinds)) == set(listed.stdout.split("\0")) - {""}
 
 
 def test_dry_run_says_what_would_be_sent_and_sends_nothing(the_hub, small, capsys):

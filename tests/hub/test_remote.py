@@ -110,7 +110,7 @@ def test_interrupted_it_says_how_to_go_on(monkeypatch, capsys):
 
 def test_a_log_that_breaks_off_does_not_look_like_the_end(the_hub, jobs, capsys):
     before = len(jobs.known)
-    the_hub.fault("/logs", "lose")
+    the_hub.fault(r"GET /api/jobs/owner/job\d+", "lose")  # and what it is at cannot be seen either
     assert remote() == 2
     assert "The job's log broke off" in (error := capsys.readouterr().err)
     assert "but the job goes on" in error
