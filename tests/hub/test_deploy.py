@@ -190,7 +190,7 @@ def test_interrupted_it_finishes_the_next_time(the_hub, spaces, small, capsys, r
 def test_a_connection_that_breaks_once_is_no_matter(the_hub, spaces, small, capsys):
     the_hub.fault("/commit/main", "lose", times=1)
     assert deployed(the_hub, "owner/flaky")[0] == 0
-    assert "Trying again in 1 s" in capsys.readouterr().out
+    assert "rying again in 1 s" in capsys.readouterr().out
     assert len(the_hub.repositories.get("owner/flaky", "space").history()) == 2
 
 
