@@ -110,7 +110,7 @@ def test_every_command_of_the_factory_is_one_that_it_knows():
         stages.add(options.stage)
         if "recipe" in options and "$" not in options.recipe and not options.recipe.startswith("my"):
             read(options.recipe)
-    assert stages >= {"all", "check", "publish", "deploy", "remote", "gguf", "demo", "finetune"}
+    assert stages >= {"all", "publish", "deploy", "remote", "gguf", "demo", "finetune"}
 
 
 @pytest.mark.parametrize("section", ["Put it on a Space", "Train on a rented machine", "Train in a notebook"])
