@@ -11,6 +11,8 @@ import pytest
 from space.settings import table
 from tests.fakes import FakeEngine
 from tests.serving import serving
+from train.__main__ import parser
+from train.recipe import Recipe, read
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,10 +36,30 @@ def test_the_space_runs_the_gradio_that_is_pinned():
 
 
 def test_the_front_matter_is_what_spaces_reads():
+    """Every key of the reference at huggingface.co/docs/hub/spaces-config-reference that this Space needs, as it must be."""
     matter = front_matter()
     assert (matter["sdk"], matter["app_file"], matter["python_version"]) == ("gradio", "app.py", "3.12")
     assert len(matter["short_description"]) <= 60
     assert (ROOT / matter["thumbnail"]).is_file()
+    assert matter["title"]
+    assert len(matter["emoji"]) == 1
+    assert ord(matter["emoji"]) > 0x1F000
+    assert {matter["colorFrom"], matter["colorTo"]} <= {
+        "red",
+        "yellow",
+        "green",
+        "blue",
+        "indigo",
+        "purple",
+        "pink",
+        "gray",
+    }
+    assert matter["license"] == "mit"
+    assert "MIT" in (ROOT / "LICENSE").read_text()
+    assert matter["models"] == [Recipe().base]
+    assert matter["datasets"] == [data.partition(":")[0] for data in Recipe().data]
+    assert all(re.fullmatch(r"[a-z-]+", tag) for tag in matter["tags"])
+    assert re.fullmatch(r"\d+[mh]", matter["startup_duration_timeout"])
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-train.txt", "requirements-dev.txt"])
@@ -74,6 +96,28 @@ def test_the_python_example_works(capsys):
     with serving(FakeEngine("Thirst and tiredness.")) as address:
         exec(code[1].replace("http://127.0.0.1:7860", address), {})
     assert "Thirst and tiredness." in capsys.readouterr().out
+
+
+def test_every_command_of_the_factory_is_one_that_it_knows():
+    """Also those of the notebook: the options exist, and take such values."""
+    notebook = json.loads((ROOT / "notebooks" / "train.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    text = "\n".join([README, *cells])
+    found = re.findall(r"python -m (train [^#`\n]+|train)(?=[#`\n])", text) + re.findall(r"-m (train finetune)`", text)
+    stages = set()
+    for command in found:
+        options = parser().parse_args(shlex.split(command)[1:])
+        stages.add(options.stage)
+        if "recipe" in options and "$" not in options.recipe and not options.recipe.startswith("my"):
+            read(options.recipe)
+    assert stages >= {"all", "publish", "deploy", "remote", "gguf", "demo", "finetune"}
+
+
+@pytest.mark.parametrize("section", ["Put it on a Space", "Train on a rented machine", "Train in a notebook"])
+def test_a_way_to_run_it_elsewhere_takes_ten_lines_at_most(section):
+    text = re.search(rf"^## {section}\n\n(.*?)\n\n## ", README, re.DOTALL | re.MULTILINE)
+    assert text
+    assert len(text[1].splitlines()) <= 10
 
 
 def test_the_layout_names_what_is_there():

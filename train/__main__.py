@@ -19,8 +19,18 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one stage. Returns the exit status: 0, 1 for a score below what is needed, 2 for a mistake of the user's."""
-    parser = argparse.ArgumentParser(prog="python -m train", description="The factory of the medical chat's models.")
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="stage")
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except TrainError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The stages and their options; each stage's `run` does it."""
+    whole = argparse.ArgumentParser(prog="python -m train", description="The factory of the medical chat's models.")
+    stages = whole.add_subparsers(dest="stage", required=True, metavar="stage")
     demo = stages.add_parser(
         "demo",
         help="build the embedded model, or score it",
@@ -47,12 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_publish(stages)
     _add_deploy(stages)
     _add_remote(stages)
-    options = parser.parse_args(arguments)
-    try:
-        return int(options.run(options))
-    except TrainError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return whole
 
 
 _STAGES = {

@@ -116,7 +116,7 @@ def _licence(recipe: Recipe) -> str:
 
 def licence(recipe: Recipe, card_of_base: str) -> str:
     """What the base's own card says; the derivative's is the same. Raises `TrainError` where it says nothing."""
-    stated = ModelCard(card_of_base, ignore_metadata_errors=True).data.license if card_of_base else None
+    stated = ModelCard(card_of_base, ignore_metadata_errors=True).data.get("license") if card_of_base else None
     if stated or "gemma" in recipe.base.lower():
         return str(stated or "gemma")
     raise TrainError(f"The base {recipe.base} has no README.md that states its licence; write one beside its weights.")

@@ -104,11 +104,9 @@ def deploy(space: str, model: str, hardware: str, public: bool, dry_run: bool) -
     """Raises `TrainError` for what the Hub refuses, and where the Space does not come to answer."""
     from huggingface_hub import HfApi
 
-    for option, name in (("--space", space), ("--model", model.partition("@")[0])):
-        if name.count("/") != 1:
-            raise TrainError(f"{option} is {name!r} but must be of the form OWNER/NAME; correct it.")
     api = HfApi()
-    chosen = hub.patiently(lambda: _model(api, model), model.partition("@")[0])
+    hub.named("--space", space)
+    chosen = hub.patiently(lambda: _model(api, model), hub.named("--model", model.partition("@")[0]))
     token = os.environ.get("SPACE_TOKEN", "") if chosen.closed else ""
     if token:
         hub.patiently(lambda: _only_reads(token, chosen), chosen.name)
@@ -267,7 +265,7 @@ def _answering(api: HfApi, space: str, head: str, model: Model) -> str:
         if ours and stage in _ENDED:
             build = stage in ("BUILD_ERROR", "CONFIG_ERROR")
             raise TrainError(f"{space} ended in {stage}; the end of its log:\n{_log(api, space, build)}")
-        health = _health(info) if ours and stage == "RUNNING" else {}
+        health = _health(info) if ours and stage in ("RUNNING", "SLEEPING") else {}  # being asked wakes it
         if (health.get("model"), health.get("revision")) != (model.name, model.commit):
             health = {}
         if health.get("state") == "ready":

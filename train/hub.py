@@ -110,6 +110,28 @@ def _retry_after(error: Exception) -> float:
     return float(asked) if asked.isdigit() else 0.0
 
 
+def named(option: str, name: str) -> str:
+    """The repository's name as it was given. Raises `TrainError` where it is not of the form owner/name."""
+    if name.count("/") != 1:
+        raise TrainError(f"{option} is {name!r} but must be of the form OWNER/NAME; correct it.")
+    return name
+
+
+@contextmanager
+def machine(option: str) -> Iterator[None]:
+    """What the Hub says to the wish for a machine, given as `option`, as a `TrainError`; other errors pass."""
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status, path = error.response.status_code, error.response.request.url.path
+        if status != 402 and not (status in (400, 403) and path.endswith("/hardware")):
+            raise
+        said = f" ({error.server_message})" if error.server_message else ""
+        raise TrainError(
+            f"The Hub refuses {option}{said}; it may take PRO or prepaid credits, or be misspelt: choose another."
+        ) from error
+
+
 def _sentence(error: Exception, name: str, kind: str) -> str:
     page = f"{constants.ENDPOINT}/{'' if kind == 'model' else kind + 's/'}{name}"
     tokens = f"{constants.ENDPOINT}/settings/tokens"

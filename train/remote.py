@@ -18,7 +18,7 @@ from train.card import licence
 from train.errors import TrainError
 from train.licence import bundle
 from train.recipe import Recipe
-from train.tree import KINDS, travelling
+from train.tree import FACTORY_KINDS, travelling
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
@@ -47,6 +47,7 @@ def remote(recipe: Recipe, repo: str, flavor: str, timeout: str, terms: Path | N
     if not get_token():
         raise TrainError("HF_TOKEN is not set; a job needs a token that may start jobs and write to the Hub.")
     api = HfApi()
+    hub.named("--repo", repo)
     files = _files(recipe, terms)
     print(f"remote: {hub.patiently(lambda: _price(api, flavor), flavor)}")
     owner = hub.patiently(lambda: _writer(api, repo), repo)
@@ -68,9 +69,13 @@ def remote(recipe: Recipe, repo: str, flavor: str, timeout: str, terms: Path | N
 
 
 def _writer(api: HfApi, repo: str) -> str:
-    """The account that HF_TOKEN is of, which may write to `repo`; that is made, private, where it is missing."""
+    """The account that HF_TOKEN is of, which may publish to `repo`; that is made, private, where it is missing."""
     api.create_repo(repo, private=True, exist_ok=True)
     api.auth_check(repo, write=True)
+    if not api.repo_info(repo).private or api.file_exists(repo, "adapter_config.json"):
+        raise TrainError(
+            f"{repo} is public or holds an adapter; name another for the result, which is a whole model and private at first."
+        )
     return str(api.whoami()["name"])
 
 
@@ -78,7 +83,7 @@ def _files(recipe: Recipe, terms: Path | None) -> dict[str, bytes]:
     """What the job runs. Raises `TrainError` where the recipe names files of this machine that do not travel."""
     import yaml
 
-    files = travelling(*TRAVELS, kinds=KINDS | {".jsonl", ".yaml"})
+    files = travelling(*TRAVELS, kinds=FACTORY_KINDS)
     for name in (recipe.base, *recipe.data, *(benchmark.partition("=")[2] for benchmark in recipe.benchmarks)):
         if name and Path(name).exists() and not any(Path(path).is_relative_to(name) for path in files):
             raise TrainError(
@@ -110,7 +115,7 @@ def _price(api: HfApi, flavor: str) -> str:
         raise TrainError(
             f"{flavor} has {machine.accelerator.quantity} GPUs, of which a job uses one; choose a smaller one."
         )
-    return f"{machine.pretty_name}, {machine.unit_cost_usd:.4f} $ a {machine.unit_label}"
+    return f"{machine.pretty_name}, ${machine.unit_cost_usd:.4f} a {machine.unit_label}"
 
 
 def _send(api: HfApi, code: str, files: dict[str, bytes]) -> str:

@@ -11,6 +11,8 @@ ROOT = Path(__file__).parent.parent
 
 KINDS = frozenset({".css", ".gguf", ".jinja", ".js", ".json", ".md", ".png", ".py", ".safetensors", ".toml", ".words"})
 """Endings of what travels of a folder: code and what it reads. No caches, no hidden files, no pickles."""
+FACTORY_KINDS = KINDS | {".jsonl", ".yaml"}
+"""The same where `train` travels too, with its sample and its recipes."""
 
 _TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
 

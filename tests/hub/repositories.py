@@ -209,12 +209,15 @@ class Repositories:
         kind, name = asked.get("type", "model"), f"{asked['organization'] or request.account.name}/{asked['name']}"
         if not request.account.writes(name):
             raise Refusal(403, message=f"You don't have the rights to create a {kind} under the namespace")
+        url = f"{self._hub.endpoint}/{'' if kind == 'model' else kind + 's/'}{name}"
         if (kind, name) in self.known:
-            raise Refusal(409, message=f"You already created this {kind} repo")
+            taken = Refusal(409, message=f"You already created this {kind} repo")
+            taken.answer = answer({"error": f"You already created this {kind} repo", "url": url}, 409)
+            raise taken
         self.add(name, {".gitattributes": b"*.safetensors filter=lfs\n"}, kind=kind).private = (
             asked.get("visibility") == "private"
         )
-        return answer({"url": f"{self._hub.endpoint}/{'' if kind == 'model' else kind + 's/'}{name}", "name": name})
+        return answer({"url": url, "name": name})
 
     def _settings(self, request: Request, at: dict[str, str]) -> Answer:
         repository, asked = self._written(request, at), request.json()

@@ -13,7 +13,7 @@ from tests.hub.environment import environment
 from tests.hub.server import OWNER, READER, STRANGER, Refusal
 from tests.hub.spaces import Spaces
 from train import deploy as stage
-from train import tree
+from train import remote, tree
 from train.__main__ import main
 
 ROOT = Path(__file__).parent.parent.parent
@@ -44,12 +44,7 @@ def spaces(the_hub, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def deployer(the_hub, spaces, monkeypatch):
-    """The environment of somebody who may write to owner/…"""
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", the_hub.endpoint)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-    monkeypatch.setenv("HF_TOKEN", OWNER)
+def deployer(here, spaces, monkeypatch):
     monkeypatch.delenv("SPACE_TOKEN", raising=False)
     monkeypatch.setattr(stage, "PAUSE", 0.05)
 
@@ -88,12 +83,15 @@ def said_of(kind, said):
 # ---- what travels ---------------------------------------------------------------------------------------------------
 
 
-def test_what_travels_is_what_git_knows_of_it():
+@pytest.mark.parametrize(
+    ("names", "kinds"), [(stage.TRAVELS, tree.KINDS), (remote.TRAVELS, tree.FACTORY_KINDS)], ids=["deploy", "remote"]
+)
+def test_what_travels_is_what_git_knows_of_it(names, kinds):
     """Nothing that lies about beside the sources, and nothing missing."""
-    listed = subprocess.run(["git", "ls-files", "-z", *stage.TRAVELS], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files", "-z", *names], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    assert set(tree.travelling(*stage.TRAVELS)) == set(listed.stdout.split("\0")) - {""}
+    assert set(tree.travelling(*names, kinds=kinds)) == set(listed.stdout.split("\0")) - {""}
 
 
 def test_dry_run_says_what_would_be_sent_and_sends_nothing(the_hub, small, capsys):
@@ -115,7 +113,7 @@ def test_a_deployment_sends_that_in_one_commit_and_waits_for_its_answer(the_hub,
     said = capsys.readouterr().out
     repository, space = the_hub.repositories.get("owner/first", "space"), spaces["owner/first"]
     assert status == 0
-    assert said_of("send", said) == set(repository.files()) - {tree.GIT_ATTRIBUTES}
+    assert said_of("send", said) == set(repository.files()) - {stage.GIT_ATTRIBUTES}
     assert len([line for line in changes(requests) if "/commit/main" in line]) == 1
     assert repository.private
     assert space.hardware == "zero-a10g"
@@ -126,7 +124,7 @@ def test_a_deployment_sends_that_in_one_commit_and_waits_for_its_answer(the_hub,
     assert f"asked with Bearer {OWNER}" in space.run_log  # as a private Space demands
     assert said.index("BUILDING") < said.index("APP_STARTING") < said.index(f"answers at {space.host}")
     for path, content in repository.files().items():
-        if path not in ("README.md", tree.GIT_ATTRIBUTES):
+        if path not in ("README.md", stage.GIT_ATTRIBUTES):
             assert content == (small / path).read_bytes()
 
     # README says in its front matter what only the deployment knows, and is the same otherwise.
@@ -142,8 +140,9 @@ def test_a_deployment_sends_that_in_one_commit_and_waits_for_its_answer(the_hub,
     }
 
 
-def test_unchanged_it_only_looks(the_hub, small, capsys):
+def test_unchanged_it_only_looks(the_hub, spaces, small, capsys):
     assert deployed(the_hub, "owner/again")[0] == 0
+    spaces["owner/again"].stage = "SLEEPING"  # as after 48 hours without visitors; it wakes when it is asked
     capsys.readouterr()
     status, requests = deployed(the_hub, "owner/again")
     said = capsys.readouterr().out
@@ -167,7 +166,7 @@ def test_what_changed_is_sent_and_what_is_gone_goes(the_hub, spaces, small, caps
     assert (said_of("send", said), said_of("remove", said)) == ({"space/new.py"}, {"space/old.py"})
     assert "space/new.py" in files
     assert "space/old.py" not in files
-    assert tree.GIT_ATTRIBUTES in files
+    assert stage.GIT_ATTRIBUTES in files
     assert spaces["owner/moving"].hardware == "t4-small"
     assert spaces["owner/moving"].variables["MODEL_REVISION"]["value"] == model.tags["v2"]
     assert not the_hub.repositories.get("owner/moving", "space").private
@@ -191,7 +190,7 @@ def test_interrupted_it_finishes_the_next_time(the_hub, spaces, small, capsys, r
 def test_a_connection_that_breaks_once_is_no_matter(the_hub, spaces, small, capsys):
     the_hub.fault("/commit/main", "lose", times=1)
     assert deployed(the_hub, "owner/flaky")[0] == 0
-    assert "Trying again in 1 s" in capsys.readouterr().out
+    assert "rying again in 1 s" in capsys.readouterr().out
     assert len(the_hub.repositories.get("owner/flaky", "space").history()) == 2
 
 
