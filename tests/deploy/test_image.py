@@ -83,12 +83,18 @@ def image(tmp_path_factory):
     """Address, process and tree of the CPU variant: its files without write permission, its packages, another user."""
     root = tmp_path_factory.mktemp("image")
     tree, packages, writable = root / "app", root / "packages", root / "writable"
-    for folder in (tree, packages, writable):
-        folder.mkdir()
+    packages.mkdir()
+    writable.mkdir()
     os.chown(writable, NOBODY, NOBODY)
-    link_installed(ROOT / "deploy/requirements-cpu.txt", packages)
-    shutil.copy(ROOT / "app.py", tree)
-    shutil.copytree(ROOT / "space", tree / "space", ignore=shutil.ignore_patterns("__pycache__"))
+    requirements, _ = copied("packages-cpu")[0]
+    link_installed(ROOT / requirements, packages)
+    for source, there in copied("tree"):
+        ours, theirs = ROOT / source, root / there.strip("/")
+        if ours.is_dir():
+            shutil.copytree(ours, theirs, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            theirs.mkdir(exist_ok=True)
+            shutil.copy(ours, theirs)
     for path in [tree, *tree.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     variables = environment("cpu") | {
