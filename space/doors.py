@@ -44,18 +44,21 @@ class Doors:
 
     async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
         status = 422 if scope["path"].startswith("/gradio_api/") else 503
-        begun = False
+        begun = gone = False
 
         async def sending(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, gone
             if message["type"] == "http.response.start" and message["status"] == 500:
                 message["status"] = status
+            gone = True  # where sending fails: nobody listens any more, or the server has answered in our place
             await send(message)
-            begun = True
+            begun, gone = True, False
 
         try:
             await self._app(scope, receive, sending)
         except Exception as error:
+            if gone:
+                raise
             report(error)
             if begun:
                 await send({"type": "http.response.body"})

@@ -203,7 +203,11 @@ PATHS = [
     path=st.sampled_from(PATHS),
     body=VALUES
     | st.fixed_dictionaries(
-        {"data": st.lists(VALUES, max_size=9), "fn_index": st.none() | st.integers(-2, 60), "session_hash": TEXTS},
+        {
+            "data": st.lists(VALUES, max_size=9),
+            "fn_index": st.none() | st.integers(-2, 60),
+            "session_hash": TEXTS.filter(bool),
+        },
         optional={"event_id": VALUES, "event_data": VALUES, "trigger_id": VALUES, "api_name": VALUES},
     ),
 )
@@ -219,12 +223,10 @@ def test_gradios_routes_take_no_harm_from_any_body(client, path, name):
     assert 400 <= response.status_code < 500
 
 
-@settings(BOUNDED, max_examples=20)
-@given(session=TEXTS)
-def test_a_session_that_does_not_exist_is_no_error_of_the_servers(client, session):
-    for path in ("/gradio_api/queue/data", "/gradio_api/call/chat/0", "/gradio_api/call/ask/0"):
-        session = session.encode("utf-8", "replace").decode()
-        assert client.get(path, params={"session_hash": session}).status_code < 500
+@pytest.mark.parametrize("path", ["queue/data?session_hash=nobody", "call/chat/nobody", "call/ask/nobody"])
+def test_an_answer_that_nobody_asked_for_is_not_there(client, path):
+    response = client.get(f"/gradio_api/{path}")
+    assert response.status_code == 404 or "not_found" in response.text or "404" in response.text, response.text
 
 
 # ---- what is not there -------------------------------------------------------------------------------------------------
@@ -309,3 +311,15 @@ def test_after_all_that_it_answers_and_has_logged_no_traceback(app, client):
     assert process.poll() is None
     text = log.read_text()
     assert "Traceback" not in text, text[text.index("Traceback") - 500 :][:4000]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="for an empty session_hash Gradio's queue prints a KeyError of its own, without any of the values",
+)
+def test_an_empty_session_hash_is_logged_in_a_line(app, client):
+    body = {"data": ["What is asthma?", *[None] * 7], "fn_index": 0, "session_hash": ""}
+    for index in range(20):
+        assert client.post("/gradio_api/queue/join", json=body | {"fn_index": index}).status_code < 500
+    time.sleep(1)
+    assert "Traceback" not in app[2].read_text()
