@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import chain, permutations, product
 
 from space.guard.text import Passage
 
@@ -132,12 +132,14 @@ class Matcher:
         for phrase in all_phrases:
             steps = tuple((gap, numbered.setdefault(choice, len(numbered))) for gap, choice in phrase.parts)
             concepts.setdefault((steps, phrase.opens), []).append(phrase.concept)
-        # Phrases of the same words, in whatever concept, are looked for once.
-        self._sought = [
-            (frozenset(number for _, number in steps), steps, opens, tuple(dict.fromkeys(named)))
-            for (steps, opens), named in concepts.items()
-        ]
         self._choices = list(numbered)
+        # Phrases of the same words, in whatever concept, are looked for once, and only where the part of them that has
+        # the fewest words occurs.
+        self._sought: dict[int, list[tuple[frozenset[int], Steps, bool, tuple[str, ...]]]] = {}
+        for (steps, opens), named in concepts.items():
+            needs = frozenset(number for _, number in steps)
+            rarest = min(needs, key=lambda number: (_size(self._choices[number]), number))
+            self._sought.setdefault(rarest, []).append((needs, steps, opens, tuple(dict.fromkeys(named))))
         self._ranges = [(choice, number) for choice, number in numbered.items() if isinstance(choice, _Range)]
         listed: dict[str, set[int]] = {}
         for choice, number in numbered.items():
@@ -153,14 +155,13 @@ class Matcher:
         occurring = set(places).union(*(self._choices_of[word] for word in positions if word in self._choices_of))
         opening, near = _divisions(text)
         found: set[tuple[int, int, str]] = set()
-        for needs, steps, opens, concepts in self._sought:
+        for needs, steps, opens, concepts in chain.from_iterable(self._sought.get(number, ()) for number in occurring):
             if needs <= occurring:
                 for number in needs:
                     if number not in places:
                         places[number] = _union(positions, self._choices[number])
                 for start, end in _spans(steps, places, near, opening if opens else -1):
-                    for concept in concepts:
-                        found.add((start, end, concept))
+                    found.update((start, end, concept) for concept in concepts)
         return [Hit(concept, start, end) for start, end, concept in sorted(found)]
 
     def _numbers(self, positions: Mapping[str, int]) -> dict[int, int]:
@@ -172,6 +173,10 @@ class Matcher:
                 if choice.low <= value <= choice.high:
                     places[number] = places.get(number, 0) | bits
         return places
+
+
+def _size(choice: frozenset[str] | _Range) -> int:
+    return len(choice) if isinstance(choice, frozenset) else 1
 
 
 def _union(positions: Mapping[str, int], words: frozenset[str] | _Range) -> int:
