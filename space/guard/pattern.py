@@ -67,11 +67,12 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Hit:
-    """A concept that words `start` to `end` (exclusive) of a passage name."""
+    """A concept that words `start` to `end` (exclusive) of a passage name; `places` are those that the phrase has itself."""
 
     concept: str
     start: int
     end: int
+    places: tuple[int, ...] = ()
 
 
 def phrases(concept: str, text: str, lists: Mapping[str, Sequence[str]]) -> list[Phrase]:
@@ -154,15 +155,15 @@ class Matcher:
         places = self._numbers(positions)
         occurring = set(places).union(*(self._choices_of[word] for word in positions if word in self._choices_of))
         opening, near = _divisions(text)
-        found: set[tuple[int, int, str]] = set()
+        found: set[tuple[tuple[int, ...], str]] = set()
         for needs, steps, opens, concepts in chain.from_iterable(self._sought.get(number, ()) for number in occurring):
             if needs <= occurring:
                 for number in needs:
                     if number not in places:
                         places[number] = _union(positions, self._choices[number])
-                for start, end in _spans(steps, places, near, opening if opens else -1):
-                    found.update((start, end, concept) for concept in concepts)
-        return [Hit(concept, start, end) for start, end, concept in sorted(found)]
+                for stood in _places(steps, places, near, opening if opens else -1):
+                    found.update((stood, concept) for concept in concepts)
+        return [Hit(concept, stood[0], stood[-1] + 1, stood) for stood, concept in sorted(found)]
 
     def _numbers(self, positions: Mapping[str, int]) -> dict[int, int]:
         """Where there are numbers of each range that has any."""
@@ -201,7 +202,7 @@ def _divisions(text: Passage) -> tuple[int, list[int]]:
     return opening, near
 
 
-def _spans(steps: Steps, places: Mapping[int, int], near: Sequence[int], opening: int) -> list[tuple[int, int]]:
+def _places(steps: Steps, places: Mapping[int, int], near: Sequence[int], opening: int) -> list[tuple[int, ...]]:
     """Where a phrase stands: for each place of its last part, the nearest way back to the first."""
     reached = [places[steps[0][1]] & opening]
     for gap, number in steps[1:]:
@@ -212,12 +213,14 @@ def _spans(steps: Steps, places: Mapping[int, int], near: Sequence[int], opening
         if not after:
             return []
         reached.append(after)
-    spans = []
+    found = []
     ends = reached.pop()
     while ends:
-        position = last = ends.bit_length() - 1
-        ends ^= 1 << last
+        position = ends.bit_length() - 1
+        ends ^= 1 << position
+        path = [position]
         for before in reversed(reached):
             position = (before & ((1 << position) - 1)).bit_length() - 1
-        spans.append((position, last + 1))
-    return spans
+            path.append(position)
+        found.append(tuple(reversed(path)))
+    return found

@@ -61,6 +61,7 @@ def test_others_calming_words_change_nothing():
         "What are the symptoms of a heart attack?",
         "does a stroke hurt?",
         "No chest pain, just a cough",
+        "My headache isn't sudden or severe, I get it every Friday",
         "My father had a stroke in 2010",
         "My laptop had a stroke and shut down",
         "what's the weather going to be tomorrow",
