@@ -14,8 +14,8 @@ FILE = Path(__file__).parent / "RESULTS.md"
 def write(script: str, text: str, packages: Sequence[str]) -> None:
     """Put `text` (Markdown) under the heading of `script`, e.g. "cold_start"."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    section = f"## {script}\n\n`python -m bench.{script}` on {machine}; {versions}.\n\n{text.strip()}\n"
+    versions = "".join(f"{', ' if i else '; '}{name} {version(name)}" for i, name in enumerate(packages))
+    section = f"## {script}\n\n`python -m bench.{script}` on {machine}{versions}.\n\n{text.strip()}\n"
     old = (
         FILE.read_text().split("\n## ") if FILE.is_file() else ["# Results\n\nWritten by the scripts of this folder.\n"]
     )

@@ -94,8 +94,11 @@ class _Judge:
         )
 
     def _negated(self, hit: Hit) -> bool:
-        """A negation before it, with no subject between; over commas only along a list of symptoms ("no fever, no …")."""
+        """A negation in a gap of it ("headache isn't sudden"), or before it with no subject between; over commas only along
+        a list of symptoms ("no fever, no …")."""
         text, crossed = self._text, False
+        if any(i in self._negation and i not in hit.places for i in range(hit.start + 1, hit.end - 1)):
+            return True
         for i in range(hit.start - 1, max(hit.start - 20, -1), -1):
             if text.sentence[i] != text.sentence[hit.start]:
                 return False

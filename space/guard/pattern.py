@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import chain, permutations, product
 
 from space.guard.text import Passage
 
@@ -67,11 +67,12 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Hit:
-    """A concept that words `start` to `end` (exclusive) of a passage name."""
+    """A concept that words `start` to `end` (exclusive) of a passage name; `places` are those that the phrase has itself."""
 
     concept: str
     start: int
     end: int
+    places: tuple[int, ...] = ()
 
 
 def phrases(concept: str, text: str, lists: Mapping[str, Sequence[str]]) -> list[Phrase]:
@@ -132,12 +133,14 @@ class Matcher:
         for phrase in all_phrases:
             steps = tuple((gap, numbered.setdefault(choice, len(numbered))) for gap, choice in phrase.parts)
             concepts.setdefault((steps, phrase.opens), []).append(phrase.concept)
-        # Phrases of the same words, in whatever concept, are looked for once.
-        self._sought = [
-            (frozenset(number for _, number in steps), steps, opens, tuple(dict.fromkeys(named)))
-            for (steps, opens), named in concepts.items()
-        ]
         self._choices = list(numbered)
+        # Phrases of the same words, in whatever concept, are looked for once, and only where the part of them that has
+        # the fewest words occurs.
+        self._sought: dict[int, list[tuple[frozenset[int], Steps, bool, tuple[str, ...]]]] = {}
+        for (steps, opens), named in concepts.items():
+            needs = frozenset(number for _, number in steps)
+            rarest = min(needs, key=lambda number: (_size(self._choices[number]), number))
+            self._sought.setdefault(rarest, []).append((needs, steps, opens, tuple(dict.fromkeys(named))))
         self._ranges = [(choice, number) for choice, number in numbered.items() if isinstance(choice, _Range)]
         listed: dict[str, set[int]] = {}
         for choice, number in numbered.items():
@@ -152,16 +155,15 @@ class Matcher:
         places = self._numbers(positions)
         occurring = set(places).union(*(self._choices_of[word] for word in positions if word in self._choices_of))
         opening, near = _divisions(text)
-        found: set[tuple[int, int, str]] = set()
-        for needs, steps, opens, concepts in self._sought:
+        found: set[tuple[tuple[int, ...], str]] = set()
+        for needs, steps, opens, concepts in chain.from_iterable(self._sought.get(number, ()) for number in occurring):
             if needs <= occurring:
                 for number in needs:
                     if number not in places:
                         places[number] = _union(positions, self._choices[number])
-                for start, end in _spans(steps, places, near, opening if opens else -1):
-                    for concept in concepts:
-                        found.add((start, end, concept))
-        return [Hit(concept, start, end) for start, end, concept in sorted(found)]
+                for stood in _places(steps, places, near, opening if opens else -1):
+                    found.update((stood, concept) for concept in concepts)
+        return [Hit(concept, stood[0], stood[-1] + 1, stood) for stood, concept in sorted(found)]
 
     def _numbers(self, positions: Mapping[str, int]) -> dict[int, int]:
         """Where there are numbers of each range that has any."""
@@ -172,6 +174,10 @@ class Matcher:
                 if choice.low <= value <= choice.high:
                     places[number] = places.get(number, 0) | bits
         return places
+
+
+def _size(choice: frozenset[str] | _Range) -> int:
+    return len(choice) if isinstance(choice, frozenset) else 1
 
 
 def _union(positions: Mapping[str, int], words: frozenset[str] | _Range) -> int:
@@ -196,7 +202,7 @@ def _divisions(text: Passage) -> tuple[int, list[int]]:
     return opening, near
 
 
-def _spans(steps: Steps, places: Mapping[int, int], near: Sequence[int], opening: int) -> list[tuple[int, int]]:
+def _places(steps: Steps, places: Mapping[int, int], near: Sequence[int], opening: int) -> list[tuple[int, ...]]:
     """Where a phrase stands: for each place of its last part, the nearest way back to the first."""
     reached = [places[steps[0][1]] & opening]
     for gap, number in steps[1:]:
@@ -207,12 +213,14 @@ def _spans(steps: Steps, places: Mapping[int, int], near: Sequence[int], opening
         if not after:
             return []
         reached.append(after)
-    spans = []
+    found = []
     ends = reached.pop()
     while ends:
-        position = last = ends.bit_length() - 1
-        ends ^= 1 << last
+        position = ends.bit_length() - 1
+        ends ^= 1 << position
+        path = [position]
         for before in reversed(reached):
             position = (before & ((1 << position) - 1)).bit_length() - 1
-        spans.append((position, last + 1))
-    return spans
+            path.append(position)
+        found.append(tuple(reversed(path)))
+    return found

@@ -179,6 +179,8 @@ def _compiled(data: dict[str, Any], real: Collection[str]) -> Rules:
     if idle := data["concepts"].keys() - named - {"symptom"}:
         raise ValueError(f"no sign uses the concepts {sorted(idle)}")
     vocabulary = {word for phrase in everything for word in phrase.words()}
+    if mute := [word for word in sorted(vocabulary) if tokens(word) != [word] and word not in ("^", "?")]:
+        raise ValueError(f"no message can hold the words {mute}")
     # Not the Hindi words in Latin letters that tell the language: they are to become words of the rules.
     vocabulary |= {w for name, ws in grammar.items() if name != "telling" or not data.get("romanised") for w in ws}
     return Rules(

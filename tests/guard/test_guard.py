@@ -9,6 +9,7 @@ import pytest
 from space.guard import screen
 from space.guard.__main__ import judge, table
 from space.guard.pattern import Matcher, phrases
+from space.guard.rules import FOLDER, load
 from space.guard.text import Passage
 
 MESSAGES = Path(__file__).parent / "messages"
@@ -60,6 +61,7 @@ def test_others_calming_words_change_nothing():
         "What are the symptoms of a heart attack?",
         "does a stroke hurt?",
         "No chest pain, just a cough",
+        "My headache isn't sudden or severe, I get it every Friday",
         "My father had a stroke in 2010",
         "My laptop had a stroke and shut down",
         "what's the weather going to be tomorrow",
@@ -74,6 +76,13 @@ def test_others_calming_words_change_nothing():
         "Could you hit me with some healthy recipes?",
         "My toddler won't wake up in time for nursery",
         "Can I stop by the pharmacy after six?",
+        "Is bleeding normal in early pregnancy?",
+        "Do chest infections make breathing hard?",
+        "When should people seek urgent care for sepsis?",
+        "Meningitis: a history of vaccines",
+        "my computer crashed and won't wake up",
+        "The goldfish is floating upside down and not moving",
+        "What is craniofrontonasal dysplasia?",
     ],
 )
 def test_what_must_pass(text):
@@ -155,6 +164,37 @@ def test_an_aside_makes_nothing_hypothetical_or_fiction():
     said = "my husband's face is drooping"
     for aside in ("Not sure if this matters, ", "Sorry if this is silly, ", "We were watching a film, "):
         assert screen(f"{aside}{said}").signs == screen(said).signs
+
+
+@pytest.mark.parametrize(
+    ("of_nobody", "of_somebody"),
+    [
+        ("Is bleeding normal in early pregnancy?", "Is this bleeding normal? I'm pregnant"),
+        ("Do strokes come on suddenly?", "Is this a stroke?"),
+        ("Our cat had a seizure", "Our cat is fine but my son had a seizure"),
+        ("The phone is about to die", "The phone is about to die and I can't breathe"),
+    ],
+)
+def test_what_is_said_of_nobody_alarms_only_once_somebody_is_named(of_nobody, of_somebody):
+    assert screen(of_nobody).kind == "none"
+    assert screen(of_somebody).kind == "emergency"
+
+
+def test_a_change_for_the_worse_is_not_taken_for_an_end():
+    assert screen("My chest pain has gone and I feel fine now").kind == "none"
+    assert screen("His lips have gone blue").kind == "emergency"
+
+
+def test_a_condition_does_not_take_the_question_from_a_dose():
+    assert screen("Is it OK if I take two more paracetamol?").kind == "dosing"
+
+
+def test_a_rule_with_a_word_that_no_message_can_hold_is_refused(tmp_path):
+    rules = (FOLDER / "es.toml").read_text(encoding="utf-8")
+    file = tmp_path / "es.toml"
+    file.write_text(rules.replace("[concepts]\n", '[concepts]\nsymptom = ["co-codamol"]\n', 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"es\.toml: no message can hold the words \['co-codamol'\]"):
+        load(file)
 
 
 def test_real_words_are_not_taken_for_misspelt_ones():
