@@ -22,3 +22,9 @@ def write(script: str, text: str, packages: Sequence[str]) -> None:
     kept = [part for part in old[1:] if part.split("\n", 1)[0] != script]
     parts = sorted([*kept, section.removeprefix("## ")])
     FILE.write_text("\n## ".join([old[0], *(part.strip() + "\n" for part in parts)]))
+
+
+def table(script: str) -> str:
+    """The table in the section of `script`, for the README (a test holds the two together)."""
+    section = FILE.read_text().split(f"\n## {script}\n")[1].split("\n## ")[0]
+    return "\n".join(line for line in section.splitlines() if line.startswith("|"))

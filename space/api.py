@@ -10,11 +10,11 @@ from html import escape
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from space.chat import Assistant, Reply
+from space.chat import Assistant, Caller, Reply, caller
 from space.errors import BadRequest, SpaceError, TextTooLong
 from space.prompt import Message
 
@@ -72,7 +72,7 @@ class Answer(BaseModel):
         ),
     ]
     finish_reason: Annotated[
-        Literal["stop", "length", "timeout", "cancelled", "guarded", "failed"],
+        Literal["stop", "length", "timeout", "cancelled", "shutdown", "guarded", "failed"],
         Field(
             description="`guarded`: the notice stands in the model's place; `failed`: there was no model to answer after it."
         ),
@@ -90,7 +90,7 @@ class Problem(BaseModel):
 class Health(BaseModel):
     """Whether questions can be answered now."""
 
-    state: Literal["loading", "ready", "failed"]
+    state: Literal["loading", "ready", "failed", "stopping"]
     model: str
     revision: str
     reason: Annotated[str, Field(description="Why the state is not `ready`; empty where it is.")]
@@ -99,6 +99,7 @@ class Health(BaseModel):
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": "The text is too long."},
     422: {"model": Problem, "description": "A value is missing or wrong."},
+    429: {"model": Problem, "description": "Asked too often; Retry-After says when to try again."},
     503: {"model": Problem, "description": "Busy, loading or failed; Retry-After says when to try again."},
 }
 _BODY = {
@@ -123,13 +124,16 @@ def add_routes(app: FastAPI, assistant: Assistant) -> None:
 
     # `_body` counts, and has a sentence for it.
     @api.post("/answer", response_model=Answer, responses=_PROBLEMS, openapi_extra=_BODY, max_body_size=sys.maxsize)
-    async def answer(request: Request) -> Any:
+    async def answer(request: Request, response: Response) -> Any:
         """Answer one question, whole. A closed connection ends the generation."""
+        who = caller(request, "/answer")
+        named = {"X-Request-Id": who.id}
         try:
             question = _parse(await _body(request))
-            reply = await _reply(assistant, question, request)
+            reply = await _reply(assistant, question, request, who)
         except SpaceError as error:
-            return _refusal({"error": str(error)}, error, error.status)
+            return _refusal({"error": str(error)}, error, error.status, named)
+        response.headers.update(named)
         model, revision = _named(assistant)
         return Answer(
             answer=reply.text,
@@ -151,29 +155,36 @@ def add_routes(app: FastAPI, assistant: Assistant) -> None:
         model, revision = _named(assistant)
         body = {"state": assistant.state, "model": model, "revision": revision}
         try:
-            assistant.engine  # noqa: B018  # raises where there is none
+            await to_thread.run_sync(assistant.check)
         except SpaceError as error:
-            return _refusal(body | {"reason": str(error)}, error, 503)
+            return _refusal(body | {"reason": str(error)}, error, 503, {})
         return JSONResponse(body | {"reason": ""})
 
     @api.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(_docs(api.openapi()))
 
+    if assistant.metrics:
+        metrics = assistant.metrics
+
+        @api.get("/metrics", include_in_schema=False)
+        async def counts() -> Response:
+            content, media_type = metrics.page()
+            return Response(content, media_type=media_type)
+
     app.router.routes[:0] = api.router.routes
 
 
-def _refusal(body: dict[str, Any], error: SpaceError, status: int) -> JSONResponse:
+def _refusal(body: dict[str, Any], error: SpaceError, status: int, headers: dict[str, str]) -> JSONResponse:
     """`body`, with when to try again where that makes sense."""
-    return JSONResponse(body, status, {"Retry-After": str(error.retry_after)} if error.retry_after else None)
+    return JSONResponse(body, status, headers | ({"Retry-After": str(error.retry_after)} if error.retry_after else {}))
 
 
 def _named(assistant: Assistant) -> tuple[str, str]:
     """Model and revision: of the loaded one, or as they were asked for."""
-    if assistant.state != "ready":
-        return assistant.settings.model_id, assistant.settings.model_revision
-    provenance = assistant.engine.provenance
-    return provenance.model, provenance.revision
+    if known := assistant.provenance:
+        return known.model, known.revision
+    return assistant.settings.model_id, assistant.settings.model_revision
 
 
 async def _body(request: Request) -> bytes:
@@ -194,20 +205,12 @@ def _parse(body: bytes) -> Question:
         raise BadRequest(f"In the request, {where}: {first['msg']}; see /docs for what is expected.") from error
 
 
-async def _reply(assistant: Assistant, question: Question, request: Request) -> Reply:
-    """The finished reply. Runs in a thread; watches the connection meanwhile and cancels when it closes."""
+async def _reply(assistant: Assistant, question: Question, request: Request, who: Caller) -> Reply:
+    """The finished reply. Watches the connection meanwhile and cancels when it closes."""
     cancel = threading.Event()
     values = question.model_dump(exclude={"text", "history"})
     history = [Message(role=turn.role, content=turn.content) for turn in question.history]
-    locale = request.headers.get("accept-language", "")
-
-    def run() -> Reply:
-        last = Reply()
-        for reply in assistant.reply(history, question.text, values, cancel, locale):
-            last = reply
-        return last
-
-    task = asyncio.ensure_future(to_thread.run_sync(run))
+    task = asyncio.ensure_future(assistant.answer(history, question.text, values, cancel, who))
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=0.1)

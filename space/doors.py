@@ -8,7 +8,8 @@ import re
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from space.errors import UNFIT, report
+from space import log
+from space.errors import UNFIT
 
 _OPEN = re.compile(
     r"""
@@ -59,7 +60,7 @@ class Doors:
         except Exception as error:
             if gone:
                 raise
-            report(error)
+            log.failure("A request failed.", error)
             if begun:
                 await send({"type": "http.response.body"})
             else:

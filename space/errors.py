@@ -5,14 +5,12 @@
     ├── TextTooLong       413  the message does not fit the model
     ├── NotReady          503  the model is still loading, or could not be loaded
     │   └── ModelError         why it could not be loaded, and what the deployer should do
+    ├── TooMany           429  one visitor asks more often than RATE_LIMIT allows
     ├── Busy              503  every place is taken
     └── GenerationFailed  503  the model stopped with an error in the middle of an answer
 
 `str(error)` is the sentence; it is fit to be shown on the page and in an API answer.
 """
-
-import sys
-import traceback
 
 UNFIT = "This could not be done with the values that were sent; please check them, or try again."
 """The sentence where Gradio gives none."""
@@ -43,15 +41,17 @@ class ModelError(NotReady):
     retry_after = None
 
 
+class TooMany(SpaceError):
+    status = 429
+
+    def __init__(self, sentence: str, seconds: int) -> None:
+        super().__init__(sentence)
+        self.retry_after = seconds
+
+
 class Busy(SpaceError):
     retry_after = 15
 
 
 class GenerationFailed(SpaceError):
     retry_after = 5
-
-
-def report(error: BaseException) -> None:
-    """Print what sort of error that nobody foresaw was raised where; not what it says, which may quote a visitor."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    print(f"A request failed: {type(error).__name__} at {place.filename}:{place.lineno}.", file=sys.stderr, flush=True)

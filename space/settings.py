@@ -42,6 +42,16 @@ def _choice(*values: str) -> Callable[[str], str]:
     return parse
 
 
+def _rate(text: str) -> str:
+    from limits import parse
+
+    try:
+        parse(text)
+    except ValueError:
+        raise ValueError("a number of questions and a time, such as 20/minute") from None
+    return text
+
+
 def _setting(default: Any, variable: str, parse: Callable[[str], Any], help: str) -> Any:
     return field(default=default, metadata={"variable": variable, "parse": parse, "help": help})
 
@@ -90,7 +100,17 @@ class Settings:
     max_waiting: int = _setting(
         8, "MAX_WAITING", _number(int, 0, 1000), "further requests that wait for a place; more are refused as busy"
     )
+    rate_limit: str = _setting(
+        "", "RATE_LIMIT", _rate, "questions one visitor may ask, e.g. `20/minute`, counted by address; empty: no limit"
+    )
     mcp: bool = _setting(False, "MCP", _flag, "serve the question-answering tool over MCP too (1 or 0)")
+    metrics: bool = _setting(False, "METRICS", _flag, "serve counts for Prometheus at `/metrics` (1 or 0)")
+    log_level: str = _setting(
+        "info",
+        "LOG_LEVEL",
+        _choice("info", "warning", "error"),
+        "what is logged, on stderr: `info` is a line for each request, `warning` for those that failed only",
+    )
     server_name: str = _setting("127.0.0.1", "GRADIO_SERVER_NAME", str, "address to listen on; Spaces sets `0.0.0.0`")
     server_port: int = _setting(7860, "GRADIO_SERVER_PORT", _number(int, 0, 65535), "port to listen on")
     zero_gpu: bool = _setting(False, "SPACES_ZERO_GPU", _flag, "set by Spaces on ZeroGPU hardware")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import fields, replace
@@ -14,10 +15,11 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 
-from space.chat import Assistant, Reply
+from space import log
+from space.chat import Assistant, Reply, caller
 from space.engine import Sampling
 from space.engine.provenance import Provenance
-from space.errors import UNFIT, SpaceError, report
+from space.errors import UNFIT, SpaceError
 from space.export import DISCLAIMER, as_json, as_markdown
 from space.guard.verify import LEAD, links
 from space.prompt import Message
@@ -31,12 +33,6 @@ EXAMPLES = [
     "What is the first aid for a nosebleed?",
     "Which foods contain vitamin D?",
 ]
-# What a model writes may hold pictures, frames or forms of other hosts; showing them would tell those hosts who reads.
-_NO_FETCHING = (
-    '<meta http-equiv="Content-Security-Policy" content="'
-    "img-src 'self' data: blob:; media-src 'self' blob:; frame-src 'none'; object-src 'none'; form-action 'self'; base-uri 'self'"
-    '">'
-)
 _FRAME = 0.04
 """Seconds between two updates of the page: faster than the eye, and a fast model does not wait for the browser."""
 _CAREFUL = Sampling(temperature=0.0)
@@ -82,10 +78,10 @@ def build(assistant: Assistant) -> gr.Blocks:
         request: gr.Request | None = None,
     ) -> Iterator[Any]:
         shown, last = 0.0, Reply()
-        locale = request.headers.get("accept-language", "") if request else ""
+        who = caller(request, "page") if request else None
         values = (max_new_tokens, temperature, top_p, top_k, repetition_penalty, seed)
         try:
-            for reply in assistant.reply(_messages(history, notices=False), message, _sampling(values), locale=locale):
+            for reply in assistant.reply(_messages(history, notices=False), message, _sampling(values), caller=who):
                 begins = reply.text and not last.text  # the first word is shown at once
                 if not (begins or reply.finish_reason) and time.monotonic() - shown < _FRAME:
                     continue
@@ -95,7 +91,7 @@ def build(assistant: Assistant) -> gr.Blocks:
             # Not gr.Error: it would hide the conversation and leave the question box disabled.
             yield _answer(replace(last, notice=str(error)))
 
-    def ask(question: str, request: gr.Request) -> Iterator[str]:
+    async def ask(question: str, request: gr.Request) -> str:
         """Answer a health question in plain language, with a small medical language model. Educational only: not a
         substitute for professional medical advice, and it may be wrong or outdated. It does not diagnose, prescribe or
         give doses; in an emergency call the local emergency number.
@@ -103,8 +99,12 @@ def build(assistant: Assistant) -> gr.Blocks:
         Args:
             question: The whole question, in one message, e.g. "What are the symptoms of diabetes?"
         """
-        for messages in respond(question, [], request=request):
-            yield messages if isinstance(messages, str) else "\n\n".join(m["content"] or _title(m) for m in messages)
+        try:
+            reply = await assistant.answer([], question, None, threading.Event(), caller(request, "mcp"))
+        except SpaceError as error:
+            return str(error)
+        messages = _answer(reply)
+        return messages if isinstance(messages, str) else "\n\n".join(m["content"] or _title(m) for m in messages)
 
     with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as page:
         side = gr.Sidebar(position="right", open=False, width=340, elem_id="side", label="Settings and more")
@@ -182,7 +182,8 @@ def build(assistant: Assistant) -> gr.Blocks:
             return refresh(opening=True)
 
         if assistant.settings.mcp:
-            gr.api(ask, api_name="ask", concurrency_limit=None)
+            # Beside the queue: there an agent that goes away would not end its answer.
+            gr.api(ask, api_name="ask", queue=False)
         for event, update in ((page.load, opened), (clock.tick, refresh)):
             event(
                 update,
@@ -209,7 +210,7 @@ def _in_a_sentence(process: Callable[..., Awaitable[Any]]) -> Callable[..., Awai
             error.print_exception = False
             raise
         except Exception as error:
-            report(error)
+            log.failure("A request failed.", error)
             raise gr.Error(UNFIT, print_exception=False) from None
 
     return carried_out
@@ -237,7 +238,7 @@ def launch_options() -> dict[str, Any]:
             block_info_text_color_dark="*neutral_300",
         ),
         "css_paths": [_HERE / "page.css"],
-        "head": f"{_NO_FETCHING}<script>{(_HERE / 'page.js').read_text()}</script>",
+        "head": f"<script>{(_HERE / 'page.js').read_text()}</script>",
         "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,

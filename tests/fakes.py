@@ -28,6 +28,9 @@ class FakeEngine:
         self.running = self.most_running = self.ended = 0
         self._lock = threading.Lock()
 
+    def check(self) -> None:
+        pass
+
     def count(self, messages: list[Message]) -> int:
         return sum(len(message["content"].split()) for message in messages)
 

@@ -2,7 +2,6 @@
 
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -177,15 +176,16 @@ def test_a_hundred_requests_half_of_them_broken_off_leave_no_thread_behind(app):
     assert "asthma" in whole()
 
 
-def test_the_assistant_holds_no_thread_once_loaded():
+def test_the_assistant_holds_no_more_threads_than_places_once_loaded():
     before = threading.active_count()
     assistant = Assistant(Settings(), load)
     assistant.start()
     wait_until(lambda: assistant.state == "ready", seconds=60)
-    replies = assistant.reply([], "What is asthma?")
-    next(replies)
-    replies.close()
-    assert threading.active_count() == before
+    for _ in range(3):
+        replies = assistant.reply([], "What is asthma?")
+        next(replies)
+        replies.close()
+    assert threading.active_count() == before + 1, "one at a time needs one"
 
 
 def test_a_port_in_use_is_said_in_one_sentence(app):
@@ -203,5 +203,5 @@ def test_a_port_in_use_is_said_in_one_sentence(app):
 def test_it_ends_on_sigterm(app):
     _, process, home = app
     process.send_signal(signal.SIGTERM)
-    process.wait(20)
-    assert "Traceback" not in re.sub("KeyboardInterrupt", "", (home / "log").read_text())
+    assert process.wait(20) == 0
+    assert "Traceback" not in (home / "log").read_text()

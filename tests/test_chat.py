@@ -135,7 +135,7 @@ def test_while_loading_the_reason_is_that_it_loads():
     wait_until(lambda: assistant.state == "ready")
 
 
-def test_a_model_that_cannot_be_loaded_says_why_for_ever(capsys):
+def test_a_model_that_cannot_be_loaded_says_why_for_ever(caplog):
     def load(settings):
         raise ModelError("There is no model there; check MODEL_ID.")
 
@@ -145,7 +145,7 @@ def test_a_model_that_cannot_be_loaded_says_why_for_ever(capsys):
     for _ in range(2):
         with pytest.raises(ModelError, match="check MODEL_ID"):
             last(assistant.reply([], "hi"))
-    assert "check MODEL_ID" in capsys.readouterr().out
+    assert "check MODEL_ID" in caplog.records[0].values["what"]
 
 
 def test_an_unforeseen_loading_error_still_reaches_the_page():

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from space.chat import Assistant
+from space.chat import Assistant, Caller
 from space.errors import ModelError
 from space.settings import Settings
 from space.ui import _answer, _messages
@@ -23,7 +23,7 @@ def broken(settings):
 def replies(engine, text, history=(), load=None):
     assistant = Assistant(Settings(zero_gpu=True), load or (lambda settings: engine))
     assistant.start()
-    return list(assistant.reply(list(history), text, locale="en-GB"))
+    return list(assistant.reply(list(history), text, caller=Caller(locale="en-GB")))
 
 
 def test_an_emergency_is_noticed_before_the_first_word_and_the_model_answers_after_it():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.results import table as measured
 from space.settings import table
 from tests.fakes import FakeEngine
 from tests.serving import serving
@@ -72,6 +73,13 @@ def test_the_settings_table_is_the_settings():
     shown = re.search(r"<!-- settings.*?-->\n(.*?)\n<!-- /settings -->", README, re.DOTALL)
     assert shown
     assert shown[1] == table()
+
+
+def test_the_promises_are_what_was_measured_and_kept():
+    shown = re.search(r"<!-- promises.*?-->\n(.*?)\n<!-- /promises -->", README, re.DOTALL)
+    assert shown
+    assert shown[1] == measured("reliability")
+    assert "**no**" not in shown[1]
 
 
 def test_pictures_and_links_into_the_repository_exist():

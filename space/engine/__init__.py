@@ -104,6 +104,10 @@ class Engine(Protocol):
     sampling: Sampling
     """The model's own defaults, from its generation_config.json; `max_new_tokens` is at most half the context."""
 
+    def check(self) -> None:
+        """Raises `GenerationFailed`, with the reason, where the model cannot be reached now. Takes two seconds at most."""
+        ...
+
     def count(self, messages: list[Message]) -> int:
         """The number of prompt tokens of these messages, as `stream` would send them."""
         ...

@@ -66,6 +66,9 @@ class LlamaCppEngine:
     def _ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
         return dict(self._client.request(method, path, **body).raise_for_status().json())
 
+    def check(self) -> None:
+        """See `Engine.check`: the model is in this process."""
+
     def count(self, messages: list[Message]) -> int:
         return len(self._ids(messages))
 

@@ -48,6 +48,9 @@ class PyTorchEngine:
         encoded = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)
         return list(encoded["input_ids"])
 
+    def check(self) -> None:
+        """See `Engine.check`: the model is in this process."""
+
     def count(self, messages: list[Message]) -> int:
         return len(self._ids(messages))
 

@@ -103,6 +103,17 @@ class RemoteEngine:
             return count
         return estimate
 
+    def check(self) -> None:
+        """See `Engine.check`. A server without a list of models is reached where it says that it has none."""
+        import httpx2
+
+        try:
+            status = self._http.get("/v1/models", timeout=2).status_code
+        except httpx2.HTTPError as error:
+            raise _failed(error) from error
+        if status >= 500:
+            raise GenerationFailed(f"The model server is in trouble (status {status}); please try again in a moment.")
+
     def count(self, messages: list[Message]) -> int:
         import httpx2
 
