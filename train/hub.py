@@ -59,21 +59,6 @@ def sentences(name: str, kind: str = "model") -> Iterator[None]:
         raise TrainError(_sentence(_cause(error), name, kind)) from error
 
 
-@contextmanager
-def machine(option: str) -> Iterator[None]:
-    """What the Hub says to the wish for a machine, given as `option`, as a `TrainError`; other errors pass."""
-    try:
-        yield
-    except HfHubHTTPError as error:
-        status, path = error.response.status_code, error.response.request.url.path
-        if status != 402 and not (status in (400, 403) and path.endswith("/hardware")):
-            raise
-        said = f" ({error.server_message})" if error.server_message else ""
-        raise TrainError(
-            f"The Hub refuses {option}{said}; it may take PRO or prepaid credits, or be misspelt: choose another."
-        ) from error
-
-
 def patiently(action: Callable[[], _T], name: str, kind: str = "model") -> _T:
     """What `action` returns. It is done again, from its beginning, where the connection broke or the Hub has trouble that
     passes, so it must leave alone what it finds done. Raises `TrainError` where that does not help, or never would."""
