@@ -3,8 +3,8 @@
     python -m bench.reliability [--engines llamacpp transformers] [--times 100] [--conversations 1000]
 
 Starts `python app.py` as a person would, once for each engine, on loopback, and misbehaves: leaves in the middle of answers
-by every route (a quarter as often on the page), asks with fifty clients at once, holds a thousand conversations of which every third is broken off, asks for
-its health meanwhile, and kills it. Page rows need Debian's `chromium`. Prints a table and writes it to bench/RESULTS.md;
+by every route (a quarter as often on the page), asks with fifty clients at once, asks for its health meanwhile, holds a thousand
+conversations of which three of ten are broken off, and kills it. Page rows need Debian's `chromium`. Prints a table and writes it to bench/RESULTS.md;
 exits with 1 where a promise was broken. The quick twins of these, with an engine of known speed, are in tests/reliability.
 """
 
@@ -46,6 +46,10 @@ MOMENT = 0.2
 """Leaving happens at a random moment within so many seconds of asking: before the first word, in the middle, after the end."""
 WANDERING = {"temperature": 2.0, "max_new_tokens": 256}
 """Sampling with which the embedded model writes for longer than a moment."""
+
+
+Pause = Callable[[], None]
+"""Waits for the random moment and notes whether the answer is still being written then."""
 
 
 @dataclass(frozen=True)
@@ -150,31 +154,31 @@ def joined() -> tuple[str, str]:
     return client().post("/gradio_api/call/chat", json=body).json()["event_id"], session
 
 
-def leave_answer(moment: float) -> None:
+def leave_answer(pause: Pause) -> None:
     with sent("POST", "/answer", {"text": f"What is {random.choice(TOPICS)}?", **WANDERING}):
-        time.sleep(moment)
+        pause()
 
 
-def leave_gradio(moment: float) -> None:
+def leave_gradio(pause: Pause) -> None:
     event, _ = joined()
     with sent("GET", f"/gradio_api/call/chat/{event}"):
-        time.sleep(moment)
+        pause()
 
 
-def stop_gradio(moment: float) -> None:
+def stop_gradio(pause: Pause) -> None:
     event, session = joined()
     with sent("GET", f"/gradio_api/call/chat/{event}"):
-        time.sleep(moment)
+        pause()
         config = client().get("/config").json()
         chat = next(each["id"] for each in config["dependencies"] if each["api_name"] == "chat")
         client().post("/gradio_api/cancel", json={"session_hash": session, "fn_index": chat, "event_id": event})
 
 
-def leave_mcp(moment: float) -> None:
+def leave_mcp(pause: Pause) -> None:
     asked = {"name": "ask", "arguments": {"question": f"What is {random.choice(TOPICS)}?"}}
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": asked}
     with sent("POST", "/gradio_api/mcp/", call, "application/json, text/event-stream"):
-        time.sleep(moment)
+        pause()
 
 
 class Browser:
@@ -196,19 +200,25 @@ class Browser:
         self.page.goto(ADDRESS)
         self.page.get_by_test_id("textbox").wait_for()
         self.page.wait_for_function("document.querySelector('#model')?.className === 'ready'")
+        self.page.get_by_label("Toggle Sidebar").click()
+        for slider, value in (("Temperature", "temperature"), ("Longest answer", "max_new_tokens")):
+            box = self.page.get_by_label(f"number input for {slider}")
+            box.fill(str(WANDERING[value]))
+            box.blur()
+        self.page.get_by_label("Toggle Sidebar").click()
 
     def type(self, text: str) -> None:
         self.page.get_by_test_id("textbox").fill(text)
         self.page.get_by_test_id("textbox").press("Enter")
 
-    def stop(self, moment: float) -> None:
+    def stop(self, pause: Pause) -> None:
         """Stops by its button what is being answered, if that has not ended after a moment."""
         from playwright.sync_api import Error
 
         button = self.page.get_by_role("button", name="Stop")
         with suppress(Error):  # the answer was faster
             button.wait_for(timeout=1000)
-            time.sleep(moment)
+            pause()
             button.click(force=True, timeout=300, no_wait_after=True)
 
     def answered(self) -> None:
@@ -218,18 +228,18 @@ class Browser:
             self.type(f"What is {random.choice(TOPICS)}?")
             retry.wait_for()
 
-    def stopped(self, moment: float) -> None:
+    def stopped(self, pause: Pause) -> None:
         self.type(f"What is {random.choice(TOPICS)}?")
-        self.stop(moment)
+        self.stop(pause)
         self.page.get_by_role("button", name="Ask").wait_for()
 
-    def retried(self, moment: float) -> None:
+    def retried(self, pause: Pause) -> None:
         self.answered()
         self.page.get_by_label("Retry").last.click()
-        self.stop(moment)
+        self.stop(pause)
         self.page.get_by_role("button", name="Ask").wait_for()
 
-    def edited(self, moment: float) -> None:
+    def edited(self, pause: Pause) -> None:
         self.answered()
         box = self.page.locator("#conversation textarea").last
 
@@ -241,33 +251,39 @@ class Browser:
         until(opened)
         box.fill(f"What is {random.choice(TOPICS)}?")
         self.page.get_by_label("Submit", exact=True).last.click()
-        self.stop(moment)
+        self.stop(pause)
         self.page.get_by_role("button", name="Ask").wait_for()
 
-    def left(self, moment: float) -> None:
+    def left(self, pause: Pause) -> None:
         """Closes the tab in the middle of an answer."""
         self.type(f"What is {random.choice(TOPICS)}?")
-        time.sleep(moment)
+        pause()
         self.page.close()
 
     def close(self) -> None:
         self._playwright.stop()
 
 
-def leaving(name: str, leave: Callable[[float], None], times: int) -> Row:
-    """Seconds until no place is taken any more, after each; the next question must be answered."""
-    draw, seconds, middle = random.Random(7), [], 0
-    for _ in range(times):
-        leave(draw.uniform(0, MOMENT))
-        start = time.perf_counter()
+def leaving(name: str, leave: Callable[[Pause], None], times: int) -> Row:
+    """Seconds until no place is taken any more, after each; the next question must be answered, and some of the answers
+    must have been in the middle."""
+    draw, seconds, middle, start = random.Random(7), [], 0, 0.0
+
+    def pause() -> None:
+        nonlocal middle, start
+        time.sleep(draw.uniform(0, MOMENT))
         middle += running() > 0
+        start = time.perf_counter()
+
+    for _ in range(times):
+        leave(pause)
         until(lambda: running() == 0)
         seconds.append(time.perf_counter() - start)
     served = "asthma" in ask("What are the symptoms of asthma?").json()["answer"]
     return Row(
         f"{name}, {times} times: generation ends within 0.5 s, the next question is answered",
-        f"{middle} still being answered; median {median(seconds):.2f} s, longest {max(seconds):.2f} s",
-        served and max(seconds) < 0.5 + 0.1,  # a token, and a look at /metrics
+        f"{middle} in the middle of an answer; median {median(seconds):.2f} s, longest {max(seconds):.2f} s",
+        served and middle > 0 and max(seconds) < 0.5 + 0.1,  # a token, and a look at /metrics
     )
 
 
@@ -280,8 +296,8 @@ def page_rows(times: int) -> list[Row]:
         rows.append(leaving("retry on the page, then Stop", browser.retried, times))
         rows.append(leaving("edit on the page, then Stop", browser.edited, times))
 
-        def left(moment: float) -> None:
-            browser.left(moment)
+        def left(pause: Pause) -> None:
+            browser.left(pause)
             browser.open()
 
         rows.append(leaving("the page's tab closed", left, times))
@@ -362,7 +378,7 @@ def soak(app: App, conversations: int) -> Row:
     def converse(number: int) -> None:
         aborted, moment = plans[number]
         if aborted:
-            (leave_answer, leave_gradio, stop_gradio)[number % 3](moment)
+            (leave_answer, leave_gradio, stop_gradio)[number % 3](lambda: time.sleep(moment))
         else:
             whole(number)
 
@@ -426,7 +442,7 @@ def rows_of(engine: str, times: int, conversations: int) -> Iterator[Row]:
         cold = app.start()
         try:
             ask("What is asthma?", **WANDERING)  # what is loaded with the first questions is loaded now
-            stop_gradio(1)
+            stop_gradio(lambda: time.sleep(1))
             yield leaving("`/answer` disconnected", leave_answer, times)
             yield leaving("Gradio's endpoint disconnected", leave_gradio, times)
             yield leaving("Gradio's endpoint cancelled", stop_gradio, times)

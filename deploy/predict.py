@@ -12,7 +12,7 @@ from typing import Literal
 
 from cog import BaseRunner, ConcatenateIterator, Input, streaming
 
-from space.chat import Assistant, Reply
+from space.chat import Assistant, Caller, Reply
 from space.guard.verify import LEAD, links
 from space.prompt import Message
 from space.settings import Settings
@@ -60,7 +60,9 @@ class Runner(BaseRunner):
         }
         cancel = threading.Event()
         try:
-            yield from _said(self.assistant.reply(turns, question, values, cancel, locale))
+            yield from _said(
+                self.assistant.reply(turns, question, values, cancel, Caller(route="replicate", locale=locale))
+            )
         finally:
             cancel.set()
 

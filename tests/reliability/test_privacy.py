@@ -5,7 +5,6 @@ from __future__ import annotations
 import httpx
 import pytest
 from gradio_client import Client
-from gradio_client.exceptions import AppError
 
 from tests.fakes import FakeEngine
 from tests.serving import serving
@@ -25,9 +24,7 @@ def by_http(address):
 
 
 def by_gradio(address):
-    with pytest.raises(AppError) as error:
-        Client(address, verbose=False).predict(CANARY, api_name="/chat")
-    return str(error.value)
+    return str(Client(address, verbose=False).predict(CANARY, api_name="/chat"))
 
 
 def by_too_few_values(address):
