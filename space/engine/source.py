@@ -93,10 +93,11 @@ def _listed(settings: Settings) -> dict[str, int]:
 
     with _sentences(settings):
         try:
-            tree = HfApi(token=settings.hf_token or None).list_repo_tree(
-                settings.model_id, recursive=True, revision=settings.model_revision or "main"
+            # Asked once; listing the tree would be tried for 20 seconds where there is no Hub.
+            info = HfApi(token=settings.hf_token or None).model_info(
+                settings.model_id, revision=settings.model_revision or "main", files_metadata=True, timeout=10
             )
-            return {entry.path: int(getattr(entry, "size", 0)) for entry in tree if entry.path.endswith(".gguf")}
+            return {file.rfilename: file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(".gguf")}
         except HfHubHTTPError:
             raise
         except (HTTPError, OfflineModeIsEnabled):

@@ -235,7 +235,7 @@ class Repositories:
                 "private": repository.private,
                 "gated": "manual" if repository.gated else False,
                 "tags": [],
-                "siblings": [{"rfilename": path} for path in commit.tree],
+                "siblings": [_sibling(path, blob, "blobs" in request.query) for path, blob in commit.tree.items()],
             }
         )
 
@@ -407,6 +407,11 @@ def _entry(path: str, blob: Blob) -> dict[str, Any]:
     entry = {"type": "file", "path": path, "size": len(blob.body), "oid": blob.oid}
     lfs = {"oid": blob.sha256, "size": len(blob.body), "pointerSize": len(blob.pointer)}
     return entry | ({"lfs": lfs} if blob.large else {})
+
+
+def _sibling(path: str, blob: Blob, sizes: bool) -> dict[str, Any]:
+    """A file as a repository's own description names it."""
+    return {"rfilename": path} | ({"size": len(blob.body), "blobId": blob.oid} if sizes else {})
 
 
 def _folder(path: str) -> dict[str, Any]:
