@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import gradio as gr
+from gradio.events import Dependency
 
 from space import log
 from space.chat import Assistant, Reply, caller
@@ -158,6 +159,7 @@ def build(assistant: Assistant) -> gr.Blocks:
                 flagging_mode="never",
                 fill_height=True,
             )
+            _stop_for_edits(page, chat)
         with side:
             with gr.Accordion("Conversations in this browser", open=False):
                 _conversations(page, chat)
@@ -195,6 +197,23 @@ def build(assistant: Assistant) -> gr.Blocks:
             )
     page.process_api = _in_a_sentence(page.process_api)
     return page
+
+
+def _stop_for_edits(page: gr.Blocks, chat: gr.ChatInterface) -> None:
+    """A Stop button while an edited question is answered. `ChatInterface` has one for what is typed and for retry only."""
+    quiet = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+    # What answers, after each of the three: of ChatInterface's events those with this output, and edit's is its last.
+    event = [event for event in page.fns.values() if chat.null_component in event.outputs][-1]
+    answered = Dependency(chat.chatbot, event.get_config(), event._id, event.fn)
+    chat.chatbot.edit(lambda: gr.Textbox(submit_btn=False, stop_btn="Stop"), None, chat.textbox, **quiet)
+    # Also what ChatInterface does after an answer that was not stopped.
+    answered.then(
+        lambda history: (history, history, gr.Textbox(submit_btn="Ask", stop_btn=False, interactive=True)),
+        chat.chatbot,
+        [chat.chatbot_state, chat.chatbot_value, chat.textbox],
+        **quiet,
+    )
+    chat.textbox.stop(None, None, None, cancels=[answered], api_visibility="private")
 
 
 def _in_a_sentence(process: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -103,6 +103,25 @@ def test_leaving_the_page_ends_generation(visit):
         wait_until(lambda: engine.running == 0, seconds=5)
 
 
+def test_an_edited_question_can_be_stopped_and_the_next_one_asked(visit):
+    engine = FakeEngine("first", LONG, "third", seconds_a_word=0.05)
+    with serving(engine) as address:
+        page = visit(address)
+        ask(page, "question one")
+        expect(answers(page)).to_contain_text("first")
+        page.get_by_label("Edit").click()
+        page.locator("#conversation textarea").fill("question two")
+        page.get_by_label("Submit", exact=True).last.click()
+        expect(answers(page)).to_contain_text("word word")
+        page.get_by_role("button", name="Stop").click()
+        wait_until(lambda: engine.running == 0, seconds=5)
+        expect(page.get_by_role("button", name="Ask")).to_be_visible()
+        ask(page, "question three")
+        expect(answers(page).last).to_contain_text("third")
+        assert [m["content"] for m in engine.requests[-1][0][1::2]] == ["question two", "question three"]
+        settled(page)
+
+
 def test_retry_undo_and_edit(visit):
     engine = FakeEngine("first", "second", "third")
     with serving(engine) as address:
