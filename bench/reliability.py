@@ -34,7 +34,7 @@ from typing import Any
 
 import httpx
 
-from bench.results import write
+from bench.results import table, write
 
 ROOT = Path(__file__).parent.parent
 PORT = 7897
@@ -215,29 +215,39 @@ class Browser:
         """Stops by its button what is being answered, if that has not ended after a moment."""
         from playwright.sync_api import Error
 
-        button = self.page.get_by_role("button", name="Stop")
         with suppress(Error):  # the answer was faster
-            button.wait_for(timeout=1000)
+            button = self.begun()
             pause()
             button.click(force=True, timeout=300, no_wait_after=True)
 
+    def begun(self) -> Any:
+        """The Stop button, once it is there."""
+        button = self.page.get_by_role("button", name="Stop")
+        button.wait_for(timeout=1000)
+        return button
+
+    def settled(self) -> None:
+        """Waits until the next question can be asked."""
+        self.page.get_by_role("button", name="Ask", exact=True).wait_for()
+
     def answered(self) -> None:
         """Makes the conversation end with an answer: only then is there something to retry or to edit."""
+        self.settled()
         retry = self.page.get_by_label("Retry").last
         if not retry.is_visible():
             self.type(f"What is {random.choice(TOPICS)}?")
             retry.wait_for()
+            self.settled()
 
     def stopped(self, pause: Pause) -> None:
+        self.settled()
         self.type(f"What is {random.choice(TOPICS)}?")
         self.stop(pause)
-        self.page.get_by_role("button", name="Ask").wait_for()
 
     def retried(self, pause: Pause) -> None:
         self.answered()
         self.page.get_by_label("Retry").last.click()
         self.stop(pause)
-        self.page.get_by_role("button", name="Ask").wait_for()
 
     def edited(self, pause: Pause) -> None:
         self.answered()
@@ -252,11 +262,15 @@ class Browser:
         box.fill(f"What is {random.choice(TOPICS)}?")
         self.page.get_by_label("Submit", exact=True).last.click()
         self.stop(pause)
-        self.page.get_by_role("button", name="Ask").wait_for()
 
     def left(self, pause: Pause) -> None:
-        """Closes the tab in the middle of an answer."""
+        """Closes a tab in the middle of its answer."""
+        from playwright.sync_api import Error
+
+        self.open()
         self.type(f"What is {random.choice(TOPICS)}?")
+        with suppress(Error):
+            self.begun()
         pause()
         self.page.close()
 
@@ -267,18 +281,19 @@ class Browser:
 def leaving(name: str, leave: Callable[[Pause], None], times: int) -> Row:
     """Seconds until no place is taken any more, after each; the next question must be answered, and some of the answers
     must have been in the middle."""
-    draw, seconds, middle, start = random.Random(7), [], 0, 0.0
+    draw, seconds, left, middle = random.Random(7), [], [], 0
 
     def pause() -> None:
-        nonlocal middle, start
+        nonlocal middle
         time.sleep(draw.uniform(0, MOMENT))
         middle += running() > 0
-        start = time.perf_counter()
+        left.append(time.perf_counter())
 
     for _ in range(times):
         leave(pause)
         until(lambda: running() == 0)
-        seconds.append(time.perf_counter() - start)
+        if left:  # none where the answer was there before it could be left
+            seconds.append(time.perf_counter() - left.pop())
     served = "asthma" in ask("What are the symptoms of asthma?").json()["answer"]
     return Row(
         f"{name}, {times} times: generation ends within 0.5 s, the next question is answered",
@@ -295,12 +310,7 @@ def page_rows(times: int) -> list[Row]:
         rows = [leaving("Stop on the page", browser.stopped, times)]
         rows.append(leaving("retry on the page, then Stop", browser.retried, times))
         rows.append(leaving("edit on the page, then Stop", browser.edited, times))
-
-        def left(pause: Pause) -> None:
-            browser.left(pause)
-            browser.open()
-
-        rows.append(leaving("the page's tab closed", left, times))
+        rows.append(leaving("the page's tab closed", browser.left, times))
         return rows
     finally:
         browser.close()
@@ -458,20 +468,25 @@ def rows_of(engine: str, times: int, conversations: int) -> Iterator[Row]:
             app.process.wait()
 
 
+def others(engines: list[str]) -> list[str]:
+    """The rows in bench/RESULTS.md of engines that are not measured now."""
+    return [line for line in table("reliability").splitlines()[2:] if line.split("|")[1].strip() not in engines]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", nargs="+", default=["llamacpp", "transformers"])
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--conversations", type=int, default=1000)
     options = parser.parse_args()
-    lines, kept = ["| engine | promise | measured | kept |", "|---|---|---|---|"], True
-    print(*lines, sep="\n", flush=True)
+    head, lines, kept = ["| engine | promise | measured | kept |", "|---|---|---|---|"], others(options.engines), True
+    print(*head, sep="\n", flush=True)
     for engine in options.engines:
         for row in rows_of(engine, options.times, options.conversations):
             lines.append(f"| {engine} | {row.what} | {row.found} | {'yes' if row.kept else '**no**'} |")
             print(lines[-1], flush=True)
             kept = kept and row.kept
-        text = "Embedded model.\n\n" + "\n".join(lines)
+        text = "Embedded model.\n\n" + "\n".join([*head, *lines])
         write("reliability", text, ["gradio", "torch", "transformers", "xllamacpp"])
     sys.exit(not kept)
 
