@@ -212,13 +212,22 @@ class Browser:
         self.page.get_by_test_id("textbox").press("Enter")
 
     def stop(self, pause: Pause) -> None:
-        """Stops by its button what is being answered, if that has not ended after a moment."""
+        """Stops by its button what is being answered, unless that was faster."""
         from playwright.sync_api import Error
 
-        with suppress(Error):  # the answer was faster
+        try:
             button = self.begun()
-            pause()
-            button.click(force=True, timeout=300, no_wait_after=True)
+        except Error:
+            return
+        pause()
+
+        def clicked() -> bool:
+            with suppress(Error):  # the button is gone, or the browser busy
+                button.click(force=True, timeout=300, no_wait_after=True)
+                return True
+            return running() == 0
+
+        until(clicked)
 
     def begun(self) -> Any:
         """The Stop button, once it is there."""
