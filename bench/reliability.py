@@ -230,8 +230,8 @@ class Browser:
         until(clicked)
 
     def begun(self) -> Any:
-        """The Stop button, once it is there."""
-        button = self.page.get_by_role("button", name="Stop")
+        """The Stop button, once it takes a press."""
+        button = self.page.locator("body.stoppable .stop-button")
         button.wait_for(timeout=1000)
         return button
 

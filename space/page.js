@@ -102,3 +102,20 @@ const reading = {
     log.scrollTo({top: log.scrollTop + Math.max(question, answer - log.clientHeight / 3) - 8, behavior: "instant"});
   },
 };
+
+// Gradio shows Stop before the server has said which event answers; a Stop that is pressed earlier is lost, and the answer goes on
+// unseen. page.css takes no press until <body> is "stoppable".
+const stopping = {
+  watch(answering) { // the numbers of Gradio's events that answer
+    const now = window.fetch, body = document.body.classList;
+    window.fetch = async (...request) => {
+      const response = await now(...request);
+      const asked = String(request[0]?.url ?? request[0]).includes("/queue/join");
+      if (asked && answering.includes(JSON.parse(request[1].body).fn_index)) body.add("stoppable");
+      return response;
+    };
+    // Whatever asks for the next answer begins with one of these.
+    for (const event of ["pointerdown", "keydown"])
+      document.addEventListener(event, () => { if (!document.querySelector(".stop-button")) body.remove("stoppable"); }, true);
+  },
+};

@@ -159,7 +159,7 @@ def build(assistant: Assistant) -> gr.Blocks:
                 flagging_mode="never",
                 fill_height=True,
             )
-            _stop_for_edits(page, chat)
+            _stop(page, chat)
         with side:
             with gr.Accordion("Conversations in this browser", open=False):
                 _conversations(page, chat)
@@ -199,11 +199,14 @@ def build(assistant: Assistant) -> gr.Blocks:
     return page
 
 
-def _stop_for_edits(page: gr.Blocks, chat: gr.ChatInterface) -> None:
-    """A Stop button while an edited question is answered. `ChatInterface` has one for what is typed and for retry only."""
+def _stop(page: gr.Blocks, chat: gr.ChatInterface) -> None:
+    """Makes Stop wait until it can stop something, and shows it while an edited question is answered: `ChatInterface` does so
+    for what is typed and for retry only."""
     quiet = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
     # What answers, after each of the three: of ChatInterface's events those with this output, and edit's is its last.
-    event = [event for event in page.fns.values() if chat.null_component in event.outputs][-1]
+    answering = [event for event in page.fns.values() if chat.null_component in event.outputs]
+    page.load(None, None, None, js=f"() => {{ stopping.watch({[event._id for event in answering]}) }}", **quiet)
+    event = answering[-1]
     answered = Dependency(chat.chatbot, event.get_config(), event._id, event.fn)
     chat.chatbot.edit(lambda: gr.Textbox(submit_btn=False, stop_btn="Stop"), None, chat.textbox, **quiet)
     # Also what ChatInterface does after an answer that was not stopped.

@@ -26,7 +26,7 @@ def visit(browser):
     """Opens an address in a fresh context; the test fails on a console error or a request to another host."""
     contexts, complaints = [], []
 
-    def open_page(address, width=1280, height=800, scheme="light"):
+    def open_page(address, width=1280, height=800, scheme="light", script=""):
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         context.set_default_timeout(15_000)
         contexts.append(context)
@@ -38,6 +38,7 @@ def visit(browser):
         elsewhere = lambda r: r.url.startswith("http") and not r.url.startswith(address) and r.failure != "csp"  # noqa: E731
         for event in ("requestfinished", "requestfailed"):
             page.on(event, lambda r: complaints.append(r.url) if elsewhere(r) else None)
+        page.add_init_script(script)
         page.goto(address)
         page.get_by_test_id("textbox").wait_for()
         page.wait_for_function("document.querySelector('#model')?.className !== 'loading'")

@@ -93,6 +93,42 @@ def test_the_answer_streams_and_stop_ends_it_and_keeps_what_came(visit):
         settled(page)
 
 
+SLOW_LINE = """
+const now = window.fetch;
+window.fetch = async (...request) => {
+  const asking = String(request[0]?.url ?? request[0]).includes("queue/join");
+  if (asking) await new Promise((go) => setTimeout(go, window.slow ?? 0));
+  return now(...request);
+};
+"""
+
+
+@pytest.mark.parametrize("way", ["typed", "retried"])
+def test_stop_takes_no_press_until_there_is_something_to_stop(visit, way):
+    """On a slow line the button is there before the answer has been asked for, when Gradio would lose the press."""
+    engine = FakeEngine("first", LONG, "third", seconds_a_word=0.05)
+    with serving(engine) as address:
+        page = visit(address, script=SLOW_LINE)
+        ask(page, "question one")
+        expect(answers(page)).to_contain_text("first")
+        settled(page)
+        page.evaluate("window.slow = 800")
+        if way == "typed":
+            ask(page, "question two")
+        else:
+            page.get_by_label("Retry").last.click()
+        button = page.get_by_role("button", name="Stop")
+        expect(button).to_be_visible()
+        assert len(engine.requests) == 1, "the server knows nothing of it yet"
+        button.click()  # waits until it takes a press
+        expect(page.get_by_role("button", name="Ask")).to_be_visible()
+        page.wait_for_timeout(1500)
+        assert engine.running == 0
+        ask(page, "the last question")
+        wait_until(lambda: engine.requests[-1][0][-1]["content"] == "the last question")
+        settled(page)
+
+
 def test_leaving_the_page_ends_generation(visit):
     engine = FakeEngine(LONG, seconds_a_word=0.05)
     with serving(engine) as address:
