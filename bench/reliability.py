@@ -1,10 +1,10 @@
 """What the server promises under load and faults, on the real app with the embedded model.
 
-    python -m bench.reliability [--engines llamacpp transformers] [--times 100] [--conversations 1000]
+    python -m bench.reliability [--engines llamacpp transformers] [--times 100] [--conversations 1000] [--page]
 
 Starts `python app.py` as a person would, once for each engine, on loopback, and misbehaves: leaves in the middle of answers
 by every route (a quarter as often on the page), asks with fifty clients at once, asks for its health meanwhile, holds a thousand
-conversations of which three of ten are broken off, and kills it. Page rows need Debian's `chromium`. Prints a table and writes it to bench/RESULTS.md;
+conversations of which three of ten are broken off, and kills it; with `--page` only what is done on the page. Page rows need Debian's `chromium`. Prints a table and writes it to bench/RESULTS.md;
 exits with 1 where a promise was broken. The quick twins of these, with an engine of known speed, are in tests/reliability.
 """
 
@@ -455,13 +455,16 @@ def killed(app: App, cold: float) -> Row:
     )
 
 
-def rows_of(engine: str, times: int, conversations: int) -> Iterator[Row]:
+def rows_of(engine: str, times: int, conversations: int, page_only: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as home:
         app = App(engine, Path(home))
         cold = app.start()
         try:
             ask("What is asthma?", **WANDERING)  # what is loaded with the first questions is loaded now
             stop_gradio(lambda: time.sleep(1))
+            if page_only:
+                yield from page_rows(max(1, times // 4))
+                return
             yield leaving("`/answer` disconnected", leave_answer, times)
             yield leaving("Gradio's endpoint disconnected", leave_gradio, times)
             yield leaving("Gradio's endpoint cancelled", stop_gradio, times)
@@ -477,9 +480,10 @@ def rows_of(engine: str, times: int, conversations: int) -> Iterator[Row]:
             app.process.wait()
 
 
-def others(engines: list[str]) -> list[str]:
-    """The rows in bench/RESULTS.md of engines that are not measured now."""
-    return [line for line in table("reliability").splitlines()[2:] if line.split("|")[1].strip() not in engines]
+def before() -> dict[tuple[str, str], str]:
+    """The rows in bench/RESULTS.md by engine and promise."""
+    lines = table("reliability").splitlines()[2:]
+    return {(line.split("|")[1].strip(), line.split("|")[2].strip()): line for line in lines}
 
 
 def main() -> None:
@@ -487,15 +491,19 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["llamacpp", "transformers"])
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--conversations", type=int, default=1000)
+    parser.add_argument("--page", action="store_true", help="only what is done on the page")
     options = parser.parse_args()
-    head, lines, kept = ["| engine | promise | measured | kept |", "|---|---|---|---|"], others(options.engines), True
+    head, lines, kept = ["| engine | promise | measured | kept |", "|---|---|---|---|"], before(), True
     print(*head, sep="\n", flush=True)
     for engine in options.engines:
-        for row in rows_of(engine, options.times, options.conversations):
-            lines.append(f"| {engine} | {row.what} | {row.found} | {'yes' if row.kept else '**no**'} |")
-            print(lines[-1], flush=True)
+        if not options.page:
+            lines = {(of, what): line for (of, what), line in lines.items() if of != engine}
+        for row in rows_of(engine, options.times, options.conversations, options.page):
+            line = f"| {engine} | {row.what} | {row.found} | {'yes' if row.kept else '**no**'} |"
+            lines[engine, row.what] = line
+            print(line, flush=True)
             kept = kept and row.kept
-        text = "Embedded model.\n\n" + "\n".join([*head, *lines])
+        text = "Embedded model.\n\n" + "\n".join([*head, *lines.values()])
         write("reliability", text, ["gradio", "torch", "transformers", "xllamacpp"])
     sys.exit(not kept)
 

@@ -54,8 +54,8 @@ def test_the_notice_comes_where_there_is_no_model():
 def test_symptoms_told_in_turn_add_up():
     engine = FakeEngine("I see.")
     history = [{"role": "user", "content": "My chest feels so tight"}, {"role": "assistant", "content": "I see."}]
-    assert replies(engine, "and now I am sweating and feel sick", history)[0].verdict.kind == "emergency"
-    assert replies(engine, "and now I am sweating and feel sick")[0].verdict.kind == "none"
+    assert replies(engine, "I feel a bit sick too", history)[0].verdict.kind == "emergency"
+    assert replies(engine, "I feel a bit sick too")[0].verdict.kind == "none"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,13 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, metavar="DIR", help="the model's folder (default: space/demo)")
     demo.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the build (default: %(default)s)")
     demo.set_defaults(run=_demo)
+    guard = stages.add_parser(
+        "guard",
+        help="train the guard's classifier",
+        description="Train the guard's classifier from its labelled messages.",
+    )
+    guard.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the training (default: %(default)s)")
+    guard.set_defaults(run=_guard)
     for name, help in _STAGES.items():
         stage = stages.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
         stage.add_argument(
@@ -251,6 +258,16 @@ def _stage(name: str) -> Callable[[Run], None]:
     from train.card import write
 
     return write
+
+
+def _guard(options: argparse.Namespace) -> int:
+    import json
+
+    from space.guard.classifier import FILE
+    from train.guard import build
+
+    print(json.dumps(build(FILE, options.seed), indent=2))
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

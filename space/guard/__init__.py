@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from space.guard.classifier import KEEP, RAISE, SURE, Opinion, classifier, features
 from space.guard.context import Present, present
 from space.guard.notice import notice
+from space.guard.pattern import Hit
 from space.guard.rules import Kind, Rules, Sign, spoken
-from space.guard.text import fold
+from space.guard.text import Passage, fold
 
 __all__ = ["Kind", "Verdict", "screen"]
 
@@ -44,7 +46,7 @@ def screen(text: str, history: Iterable[str] = (), locale: str = "") -> Verdict:
     before = [fold(earlier) for earlier in list(history)[-_REMEMBERED:]]
     best: tuple[Rules, list[Sign]] | None = None
     for rules in spoken("\n".join((now, *before[-2:]))):
-        signs = _signs(now, before, rules)
+        signs = _reading(now, before, rules).judged()
         if signs and (best is None or _rank(signs) < _rank(best[1])):
             best = rules, signs
     if best is None:
@@ -64,18 +66,64 @@ def _rank(signs: Sequence[Sign]) -> int:
     return GRAVEST_FIRST.index(signs[0].kind)
 
 
-def _signs(now: str, before: Sequence[str], rules: Rules) -> list[Sign]:
-    """The signs that are there in this language, the gravest kind first."""
-    current = present(*rules.read(now), rules)
-    if not (current.there or current.over or current.continues):
-        return []
-    earlier = Present()
+@dataclass(frozen=True)
+class Reading:
+    """A conversation as the rules of one language read it."""
+
+    rules: Rules
+    text: Passage
+    hits: list[Hit]
+    current: Present
+    earlier: Present
+    before: list[Passage]
+    signs: list[Sign]
+    """The gravest kind first."""
+
+    def features(self) -> list[int]:
+        """What the classifier judges it by."""
+        named = {hit.concept for hit in self.hits}
+        there, over = self.current.there, self.current.over
+        seen = {f"named {name}" for name in named}
+        seen |= {f"there {name}" for name in there} | {f"over {name}" for name in over}
+        seen |= {f"earlier {name}" for name in self.earlier.there}
+        seen |= {f"sign {sign.id}" for sign in self.signs} | {f"kind {sign.kind}" for sign in self.signs}
+        return features(self.text, self.before, seen)
+
+    def judged(self) -> list[Sign]:
+        """The signs, after the classifier's second opinion where there is one."""
+        if self.rules.language != "en" or not self.text.words:
+            return self.signs
+        return _reconsidered(self.signs, classifier()(self.features()), self.rules)
+
+
+def read(text: str, history: Iterable[str], rules: Rules) -> Reading:
+    """Reads a message, and the visitor's earlier ones, oldest first, by the rules of a language."""
+    return _reading(fold(text), [fold(earlier) for earlier in list(history)[-_REMEMBERED:]], rules)
+
+
+def _reading(now: str, before: Sequence[str], rules: Rules) -> Reading:
+    text, hits = rules.read(now)
+    current, earlier, passages = present(text, hits, rules), Present(), []
     for message in before:
-        one = present(*rules.read(message), rules)
+        passage, found = rules.read(message)
+        one = present(passage, found, rules)
         earlier.there |= one.there
         earlier.over |= one.over
+        passages.append(passage)
     signs = [sign for sign in rules.signs if _there(sign, current, earlier)]
-    return sorted(signs, key=lambda sign: GRAVEST_FIRST.index(sign.kind))
+    signs.sort(key=lambda sign: GRAVEST_FIRST.index(sign.kind))
+    return Reading(rules, text, hits, current, earlier, passages, signs)
+
+
+def _reconsidered(signs: list[Sign], opinion: Opinion, rules: Rules) -> list[Sign]:
+    """Nothing where the rules alone see something and the classifier is sure that there is nothing; the general sign of its
+    kind where it is sure of one that they have not seen."""
+    if opinion.odds < (KEEP if signs else RAISE):
+        return []
+    kind = max(GRAVEST_FIRST, key=lambda kind: opinion.kinds[kind])
+    if any(sign.kind == kind for sign in signs) or (signs and opinion.kinds[kind] < SURE):
+        return signs
+    return sorted([*signs, rules.general[kind]], key=lambda sign: GRAVEST_FIRST.index(sign.kind))
 
 
 def _there(sign: Sign, current: Present, earlier: Present) -> bool:

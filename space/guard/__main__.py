@@ -1,6 +1,6 @@
-"""python -m space.guard score [FOLDER] [--split train|test] [--misses]: how often the guard is right, as a Markdown table.
+"""python -m space.guard score [FOLDER] [--split train|dev|test] [--misses]: how often the guard is right, as a Markdown table.
 
-FOLDER holds train.jsonl and test.jsonl (default: tests/guard/messages): one message a line, with `text`, `kind`,
+FOLDER holds train.jsonl, dev.jsonl and test.jsonl (default: tests/guard/messages): one message a line, with `text`, `kind`,
 `sign`, `language` and, where a conversation came before, `history` (the visitor's earlier messages).
 `python -m space.guard check TEXT` judges one message.
 """
@@ -19,7 +19,7 @@ from typing import Any
 from space.guard import GRAVEST_FIRST, screen
 
 _MESSAGES = Path("tests/guard/messages")
-_KINDS = {"emergency": "emergency", "selfharm": "self-harm", "abuse": "harm", "dosing": "dosing", "none": "none"}
+KINDS = {"emergency": "emergency", "selfharm": "self-harm", "abuse": "harm", "dosing": "dosing", "none": "none"}
 CLASSIC = ("heart_attack", "stroke", "anaphylaxis", "breathing", "choking", "bleeding", "seizure", "unconscious")
 """The signs that every first-aid course teaches."""
 
@@ -33,7 +33,7 @@ class Judged:
 
     @property
     def kind(self) -> str:
-        return _KINDS[self.label["kind"]]
+        return KINDS[self.label["kind"]]
 
     @property
     def noticed(self) -> bool:
@@ -54,10 +54,11 @@ def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
 def judge(file: Path) -> list[Judged]:
     """Every message of a file, screened."""
     labels = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return [Judged(label, screen(label["text"], _earlier(label)).kind) for label in labels]
+    return [Judged(label, screen(label["text"], earlier(label)).kind) for label in labels]
 
 
-def _earlier(label: dict[str, Any]) -> list[str]:
+def earlier(label: dict[str, Any]) -> list[str]:
+    """The visitor's earlier messages."""
     history = label.get("history") or []
     return [m if isinstance(m, str) else m["content"] for m in history if isinstance(m, str) or m["role"] == "user"]
 
@@ -93,8 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     score = verbs.add_parser("score")
     score.add_argument("folder", nargs="?", type=Path, default=_MESSAGES)
-    score.add_argument("--split", choices=["train", "test"], default="test")
-    score.add_argument("--misses", action="store_true", help="list what was judged wrongly (of the train split only)")
+    score.add_argument("--split", choices=["train", "dev", "test"], default="test")
+    score.add_argument("--misses", action="store_true", help="list what was judged wrongly (not of the test split)")
     check = verbs.add_parser("check")
     check.add_argument("text")
     chosen = parser.parse_args(arguments)
@@ -107,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"There is no {file}; give the folder that holds it.")
     judged = judge(file)
     print(table(judged))
-    if chosen.misses and chosen.split == "train":
+    if chosen.misses and chosen.split != "test":
         for one in judged:
             if not one.noticed if one.kind != "none" else one.said != "none":
                 print(f"{one.kind}/{one.label['sign']}/{one.label['language']} said {one.said}: {one.label['text']}")

@@ -76,6 +76,8 @@ class Sign:
     lines: tuple[str, ...]
     """Which further telephone lines help, by their names in help.toml."""
     sources: tuple[str, ...]
+    general: bool
+    """Whether it stands for what only the classifier noticed of its kind."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ class Rules:
     """Concepts that a question's form does not weaken: "how can I kill myself" is no lesson."""
     requested: frozenset[str]
     """Concepts that are questions by nature: "is it OK if I take two"."""
+    general: Mapping[Kind, Sign]
+    """For each kind the sign that stands for what only the classifier noticed."""
 
     def read(self, folded: str) -> tuple[Passage, list[Hit]]:
         """A folded message as a passage, and the phrases of this language in it."""
@@ -214,6 +218,7 @@ def _compiled(data: dict[str, Any], real: Collection[str]) -> Rules:
         topics=frozenset(grammar.get("topics", ())),
         firm=_concepts(signs, "self-harm"),
         requested=_concepts(signs, "dosing"),
+        general={sign.kind: sign for sign in signs if sign.general},
     )
 
 
@@ -265,4 +270,5 @@ def _sign(entry: dict[str, Any], concepts: dict[str, Any]) -> Sign:
         act=tuple(entry.get("act", ())),
         lines=tuple(entry.get("lines", ())),
         sources=tuple(entry["sources"]),
+        general=entry.get("general", False),
     )

@@ -20,7 +20,7 @@ from tests.serving import app_running, free_port
 from tests.test_readme import front_matter, pins
 
 NOBODY = 65534
-TORCH = {"torch", "transformers", "accelerate", "bitsandbytes", "safetensors", "tokenizers"}
+TORCH = {"torch", "transformers", "accelerate", "bitsandbytes", "tokenizers"}
 """What only the engine on torch needs."""
 # Another user who may read all, as this environment may lie where only root can look, but write nothing of root's.
 AS_NOBODY = (

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from space.guard import screen
+from space.guard import read, screen
 from space.guard.__main__ import judge, table
 from space.guard.pattern import Matcher, phrases
-from space.guard.rules import FOLDER, load
+from space.guard.rules import FOLDER, languages, load
 from space.guard.text import Passage
 
 MESSAGES = Path(__file__).parent / "messages"
 README = Path(__file__).parent.parent.parent / "README.md"
+
+
+def rules_say(text):
+    """The kind of the gravest sign that the English rules find by themselves."""
+    signs = read(text, [], languages()[0]).signs
+    return signs[0].kind if signs else "none"
 
 
 @pytest.mark.parametrize(
@@ -176,13 +182,13 @@ def test_an_aside_makes_nothing_hypothetical_or_fiction():
     ],
 )
 def test_what_is_said_of_nobody_alarms_only_once_somebody_is_named(of_nobody, of_somebody):
-    assert screen(of_nobody).kind == "none"
-    assert screen(of_somebody).kind == "emergency"
+    assert rules_say(of_nobody) == "none"
+    assert rules_say(of_somebody) == "emergency"
 
 
 def test_a_change_for_the_worse_is_not_taken_for_an_end():
-    assert screen("My chest pain has gone and I feel fine now").kind == "none"
-    assert screen("His lips have gone blue").kind == "emergency"
+    assert rules_say("My chest pain has gone and I feel fine now") == "none"
+    assert rules_say("His lips have gone blue") == "emergency"
 
 
 def test_a_condition_does_not_take_the_question_from_a_dose():
