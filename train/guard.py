@@ -56,7 +56,8 @@ def build(file: Path, seed: int) -> dict[str, float]:
     rows = messages(MESSAGES / "train.jsonl")
     fresh = [row for row in rows if row.get("batch") in _FRESH]
     held = fresh[::5]
-    kept = [row for row in rows if row not in held]
+    left_out = {id(row) for row in held}
+    kept = [row for row in rows if id(row) not in left_out]
     scores = score(Classifier(*train(examples(kept, taught=True), seed)), examples(held))
     tensors, kinds = train(examples(rows, taught=True), seed)
     save_file(tensors, file, metadata={"kinds": json.dumps(kinds), "inputs": inputs(rows)})

@@ -116,8 +116,8 @@ def _reading(now: str, before: Sequence[str], rules: Rules) -> Reading:
 
 
 def _reconsidered(signs: list[Sign], opinion: Opinion, rules: Rules) -> list[Sign]:
-    """Nothing where the rules alone see something and the classifier is sure that there is nothing; the general sign of its
-    kind where it is sure of one that they have not seen."""
+    """Nothing where the classifier finds none likelier than what the rules see; the general sign of its kind where it finds
+    one likely that they have not seen."""
     if opinion.odds < (KEEP if signs else RAISE):
         return []
     kind = max(GRAVEST_FIRST, key=lambda kind: opinion.kinds[kind])

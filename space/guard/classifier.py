@@ -17,7 +17,6 @@ from zlib import crc32
 
 import numpy as np
 import safetensors
-from safetensors.numpy import load_file
 
 from space.guard.text import Passage
 
@@ -29,6 +28,7 @@ RAISE, KEEP, SURE = 1.0, 0.0, 0.5
 """The odds from which a message is something without and with a sign of the rules, and the probability from which a further
 kind is added. Chosen, with the weights, on dev.jsonl."""
 _LETTERS = 4
+_TENSORS = ("table", "scale", "bias", "out", "out_bias")
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ class Classifier:
     """The network: embedding bag divided by the root of its size, ReLU, one linear layer, softmax over the labels."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], kinds: Sequence[str]) -> None:
-        self._table, self._scale = tensors["table"], tensors["scale"]
-        self._bias, self._out, self._out_bias = tensors["bias"], tensors["out"], tensors["out_bias"]
+        self._table, self._scale, self._bias, self._out, self._out_bias = (tensors[name] for name in _TENSORS)
         self._kinds = np.array(kinds)
 
     def __call__(self, buckets: Sequence[int]) -> Opinion:
@@ -94,5 +93,5 @@ class Classifier:
 def classifier() -> Classifier:
     """The one in the repository."""
     with safetensors.safe_open(FILE, "numpy") as file:
-        kinds = json.loads(file.metadata()["kinds"])
-    return Classifier(load_file(FILE), kinds)
+        tensors = {name: file.get_tensor(name) for name in _TENSORS}
+        return Classifier(tensors, json.loads(file.metadata()["kinds"]))
